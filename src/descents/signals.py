@@ -46,6 +46,27 @@ class StoppedBySignalError(BaseException):
         self.code = 128 + number
 
 
+def cause_of(error: BaseException) -> BaseException:
+    """Return the signal or Ctrl-C that an error was raised from, or else the error.
+
+    Python replaces what is raised while a class is made, as by an import, by a
+    RuntimeError with the original as its cause.
+
+    Examples
+    --------
+    >>> error = RuntimeError("Error calling __set_name__")
+    >>> error.__cause__ = KeyboardInterrupt()
+    >>> cause_of(error), cause_of(ValueError("x"))
+    (KeyboardInterrupt(), ValueError('x'))
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt | StoppedBySignalError):
+            return cause
+        cause = cause.__cause__
+    return error
+
+
 _hints: list[Callable[[], str]] = []
 
 

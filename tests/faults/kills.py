@@ -51,17 +51,25 @@ COMMANDS = {
                   "--impute", "{out}.csv"),
     "impute": ("impute", "{place}/holes.csv", "{out}.csv"),
     "reproduce": ("reproduce", "--starts", "5"),
+    "torchrun factorize": ("factorize", "{place}/table.npy", "--rank", "3", "--solver",
+                           "adam", "--max-iter", "300", "--checkpoint", "0.2"),
 }  # fmt: skip
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 KINDS = [
     *(
         (command, how)
         for how in ("SIGKILL", "SIGTERM", "SIGINT")
         for command in COMMANDS
+        if (command, how) != ("torchrun factorize", "SIGKILL")
     ),
     ("train --workers 2", "SIGKILL of a worker"),
+    ("torchrun factorize", "SIGKILL of a rank"),
 ]
+CHILDREN = {"SIGKILL of a worker": b"popen_loky", "SIGKILL of a rank": b"factorize"}
+"""What the command line of a child contains that is to be ended."""
 OUTCOMES = ("resumed equal", "answered so far", "ended before", "fault")
 EXPECTED = {"SIGTERM": 143, "SIGINT": 130, "SIGKILL": -9, "SIGKILL of a worker": 4}
+EXPECTED_OF_TORCHRUN = 1
 
 
 class FaultError(Exception):
@@ -75,9 +83,11 @@ class Place:
     folder: Path
 
     def words(self, command: str, out: Path) -> list[str]:
-        """Return the arguments of a command with a folder for its results."""
+        """Return a command line with a folder for its results."""
         words = [w.format(place=self.folder, out=out) for w in COMMANDS[command]]
-        return [*words, "--quiet", "--out", str(out)]
+        launcher = TORCHRUN if command.startswith("torchrun") else ()
+        begin = [sys.executable, *launcher, "-m", "descents"]
+        return [*begin, *words, "--quiet", "--out", str(out)]
 
     def whole(self, command: str) -> tuple[Path, float]:
         """Return an undisturbed run, and the seconds that it took."""
@@ -102,6 +112,7 @@ def prepared(folder: Path) -> Place:
     holes = frame.mask(generator.random(frame.shape) < 0.1)
     frame["y"] = np.where(frame.sum(axis=1) > 0, "yes", "no")
     frame.to_csv(folder / "table.csv", index=False)
+    np.save(folder / "table.npy", generator.normal(size=(20_000, 20)))
     holes.to_csv(folder / "holes.csv", index=False)
     return Place(folder)
 
@@ -109,8 +120,7 @@ def prepared(folder: Path) -> Place:
 def run(words: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "descents", *words],
-        capture_output=True, text=True, timeout=600, check=False, **more,
+        words, capture_output=True, text=True, timeout=600, check=False, **more
     )  # fmt: skip
 
 
@@ -139,7 +149,10 @@ def tried(place: Place, command: str, how: str, number: int, seed: int) -> str:
         _check_gone(mark, pid)
         if code == 0:
             return "ended before"
-        _check_left(folder, out, how, code, errors)
+        if command.startswith("torchrun"):
+            _check_left_by_torchrun(out, code)
+        else:
+            _check_left(folder, out, how, code, errors)
         done = run([*place.words(command, out), "--resume"])
         if done.returncode == EXPECTED["SIGINT"] and how == "SIGINT":
             if not read_json(out / RESULT)["statuses"].get("interrupted"):
@@ -164,18 +177,19 @@ def _ended(
 ) -> tuple[int, str, int]:  # fmt: skip
     """Start a command, end it at a random moment; return code, errors and process."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "descents", *place.words(command, out)],
+        place.words(command, out),
         env={**os.environ, MARK: mark}, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    if how == "SIGKILL of a worker":
-        workers: list[int] = []
-        while process.poll() is None and len(workers) < 2:
-            workers = processes(mark, b"popen_loky")
+    if how in CHILDREN:
+        children: list[int] = []
+        while process.poll() is None and len(children) < 2:
+            found = processes(mark, CHILDREN[how])
+            children = [one for one in found if one != process.pid]
             time.sleep(0.01)
         _wait(process, random.uniform(0, seconds * 0.6))
         with contextlib.suppress(ProcessLookupError, IndexError):
-            os.kill(workers[random.randrange(2)], signal.SIGKILL)
+            os.kill(children[random.randrange(2)], signal.SIGKILL)
     else:
         _wait(process, random.uniform(0, seconds))
         together = how != "SIGKILL" and random.random() < 0.5
@@ -228,6 +242,14 @@ def _check_left(folder: Path, out: Path, how: str, code: int, errors: str) -> No
     others = [path.name for path in folder.iterdir() if path.name.startswith(".")]
     if others and how != "SIGKILL":
         raise FaultError(f"half-written: {others}")
+
+
+def _check_left_by_torchrun(out: Path, code: int) -> None:
+    """Check what torchrun left, whose own code and messages say little."""
+    if code != EXPECTED_OF_TORCHRUN and out.exists():
+        raise FaultError(f"exit code {code}")
+    if (out / RESULT).exists():
+        read_json(out / RESULT)
 
 
 def _check_same(whole: Path, out: Path) -> None:

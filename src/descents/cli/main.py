@@ -135,7 +135,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         click.echo(error.format_message())
         return 0
     except (Exception, KeyboardInterrupt, signals.StoppedBySignalError) as error:
-        if (found := _said(error)) is None:
+        if (found := _said(signals.cause_of(error))) is None:
             raise
         says, code = found
         say_error(says)
