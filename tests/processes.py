@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -76,6 +76,11 @@ class Thread(Collective):
     def rows(self, array: np.ndarray) -> np.ndarray | None:
         every = self.each(array)
         return None if self.rank else np.concatenate(every)
+
+    def in_turn(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        every = self.each(list(blocks))
+        for one in every if self.rank == 0 else ():
+            yield from one
 
     def dealt(self, whole: np.ndarray | None, like: np.ndarray) -> np.ndarray:
         counts = self.each(len(like))

@@ -13,11 +13,10 @@ import pytest
 import torch
 
 from conftest import slow
-from descents import Factorization, TableOnDisk
+from descents import Factorization, TableOnDisk, rng
 from descents.cells import streamed
 from descents.cells.distributed import Distributed, SharedTable
 from descents.errors import InvalidValueError
-from descents.factorization import initialization
 from descents.factorization.alternating import Alternating
 from descents.lowrank.fitted import Fitted
 from descents.lowrank.fitting import fit
@@ -78,7 +77,7 @@ def test_tables_of_one_block_have_the_numbers_of_one_generator() -> None:
 
 
 def test_blocks_of_rows_depend_on_their_number_alone() -> None:
-    size = initialization.BLOCK_ROWS
+    size = rng.BLOCK_ROWS
     few, many = (
         Factorization(np.zeros((rows, 1)), 1).points([1], seed=2)
         for rows in (size + 5, 2 * size + 9)
@@ -95,7 +94,7 @@ def test_blocks_of_rows_depend_on_their_number_alone() -> None:
 def test_processes_draw_the_rows_of_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, start: int
 ) -> None:
-    monkeypatch.setattr(initialization, "BLOCK_ROWS", 16)
+    monkeypatch.setattr(rng, "BLOCK_ROWS", 16)
     table = table_of()
     constraint = "nonnegative" if name == "nndsvd" else None
     given: dict[str, Any] = {"initialization": name, "constraint": constraint}

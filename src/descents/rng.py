@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -45,6 +46,66 @@ def stream(seed: int, name: str, *counters: int) -> np.random.Generator:
     key = (STREAMS[name], *(int(counter) for counter in counters))
     sequence = np.random.SeedSequence(seed_number(seed), spawn_key=key)
     return np.random.Generator(np.random.Philox(sequence))
+
+
+BLOCK_ROWS = 2**16
+"""Rows are drawn in blocks of this many, each from numbers of its own."""
+
+
+def drawn_in_blocks(
+    generator: np.random.Generator,
+    rows: int,
+    place: slice,
+    width: int,
+    *,
+    normal: bool = False,
+) -> np.ndarray:
+    """Return random numbers for some rows of a table, which are those of any other part.
+
+    The numbers of block b are the generator's, b jumps of 2**128 numbers ahead. They depend
+    on the generator and on b alone, so that a process draws only the blocks of its rows.
+    The first block is always drawn, because what is drawn after it comes from the same
+    numbers.
+
+    Parameters
+    ----------
+    generator : numpy Generator
+        With Philox. After the call, it is behind the first block.
+    rows : int
+        Number of rows of the table.
+    place : slice
+        The rows that are returned.
+    width : int
+        Numbers of each row.
+    normal : bool
+        Whether numbers are normal, or uniform on [0, 1).
+
+    Examples
+    --------
+    >>> whole = drawn_in_blocks(stream(0, "start", 0), 70_000, slice(0, 70_000), 1)
+    >>> part = drawn_in_blocks(stream(0, "start", 0), 70_000, slice(65_000, 66_000), 1)
+    >>> bool((part == whole[65_000:66_000]).all())
+    True
+    """
+
+    def block(number: int, drawing: np.random.Generator) -> np.ndarray:
+        shape = (min(BLOCK_ROWS, rows - number * BLOCK_ROWS), width)
+        return drawing.standard_normal(shape) if normal else drawing.random(shape)
+
+    first, stop = place.start, place.stop
+    if rows <= BLOCK_ROWS:
+        return block(0, generator)[first:stop]
+    numbers = range(first // BLOCK_ROWS, -(-stop // BLOCK_ROWS))
+    bits = cast("np.random.Philox", generator.bit_generator)
+    ahead = {k: np.random.Generator(bits.jumped(k)) for k in numbers if k}
+    opening = block(0, generator)
+    found: np.ndarray = np.empty((stop - first, width))
+    for number in numbers:
+        drawn = block(number, ahead[number]) if number else opening
+        begin = number * BLOCK_ROWS
+        low, high = max(first, begin), min(stop, begin + len(drawn))
+        found[low - first : high - first] = drawn[low - begin : high - begin]
+    return found
 
 
 def streams(

@@ -377,7 +377,7 @@ def _limits(column: Column) -> tuple[float, float] | None:
     """Return the range of a column of whole numbers, None for other columns."""
     if not column.whole or column.kind != "number":
         return None
-    return float(np.nanmin(column.values)), float(np.nanmax(column.values))
+    return column.extent.low, column.extent.high
 
 
 def _by_type(column: Column) -> tuple[Loss, str]:

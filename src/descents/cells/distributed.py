@@ -25,6 +25,15 @@ SHARED_LIMITS = (
 )
 
 
+def check_shares(where: str, rows: int, together: Collective) -> None:
+    """Raise an error if there are more processes than rows."""
+    if rows < together.size:
+        raise InvalidValueError(
+            f"{where} has {rows} rows, which {together.size} processes cannot share; start "
+            "at most one process for each row"
+        )
+
+
 class SharedTable(TableOnDisk):
     """The rows of a file that this process has, of a table that several processes share.
 
@@ -62,11 +71,7 @@ class SharedTable(TableOnDisk):
         whole = together.attempt(
             TableOnDisk, source, UNLIMITED, ignore=ignore, dtype=np.float64
         )
-        if whole.shape[0] < together.size:
-            raise InvalidValueError(
-                f"{whole.where} has {whole.shape[0]} rows, which {together.size} processes "
-                "cannot share; start at most one process for each row"
-            )
+        check_shares(whole.where, whole.shape[0], together)
         place = parts(whole.shape[0], together.size, whole.edges)[together.rank]
         vars(self).update(vars(whole.of_rows(place)))
         self.together, self.whole_table = together, whole

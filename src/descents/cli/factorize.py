@@ -39,7 +39,7 @@ from descents.cli.options import (
     threads,
 )
 from descents.cli.printing import announce_reading, draw_page, say, say_error
-from descents.cli.processes import check_shared, started
+from descents.cli.processes import check_shared, joined_by, started
 from descents.cli.progress import bar
 from descents.cli.shards import ShardOfRun, check_shard_of_table, factorize_part
 from descents.cli.stored_runs import stored_result, to_draw
@@ -277,7 +277,7 @@ def factorize(table: str, **given: Any) -> int:
     from descents.tables.sources import TableSource
 
     reading, options = _parsed(table, given, memory, complaints)
-    together = _joined(options.device)
+    together = joined_by(options.device)
     limits = Limits(shared_by, workers, max_seconds, checkpoint, together)
     if together.rank:
         return _take_part(table, reading, options, limits)
@@ -371,16 +371,6 @@ def _parsed(
             complaints.attempt(options.settings, data)
     complaints.raise_any()
     return reading, options
-
-
-def _joined(device: str) -> Collective:
-    """Return the processes that torchrun has started, or this one alone."""
-    from descents.optim.collective import ALONE, joined, leave
-
-    if started()[1] == 1:
-        return ALONE
-    click.get_current_context().call_on_close(leave)
-    return joined(device)
 
 
 def _take_part(

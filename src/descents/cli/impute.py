@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,7 @@ from descents.cli.printing import (
     show_table,
     warn_of,
 )
+from descents.cli.processes import check_shared_imputation, joined_by, started
 from descents.cli.progress import bar
 from descents.cli.stored_runs import stored_result, to_draw
 from descents.errors import Complaints
@@ -39,7 +42,12 @@ from descents.pages.drawing import drawing
 from descents.text import visible
 
 if TYPE_CHECKING:
+    from descents.optim.collective import Collective
+    from descents.runs.filling import Filling, Options
     from descents.runs.impute_result import ImputationResult, ImputedColumn
+    from descents.runs.request import Data, Reading
+    from descents.tables.sources import TableSource
+    from descents.tables.tables import Table
 
 MOST_IMPUTATIONS = 1000
 
@@ -123,18 +131,12 @@ def impute(table: str, filled: Path, **given: Any) -> int:
     if out is None:
         out = default_folder("impute")
     draw = click.get_current_context().with_resource(
-        drawing("impute", ahead=to_draw(out, resume))
+        drawing("impute", ahead=to_draw(out, resume) and started()[1] == 1)
     )
     threads()
     load_torch()
-    from descents.runs import impute as study
     from descents.runs import request as asked
     from descents.runs.filling import Options
-    from descents.runs.identities import identity
-    from descents.runs.impute_result import ImputationResult
-    from descents.runs.results import Run
-    from descents.storage.run_folders import RunFolder
-    from descents.tables.sources import TableSource
     from descents.tables.written import check_target
 
     complaints.attempt(check_target, table, filled)
@@ -142,32 +144,103 @@ def impute(table: str, filled: Path, **given: Any) -> int:
     reading = reading_of(given)
     options = Options(**given)
     complaints.attempt(options.check)
-    if complaints.messages:  # report what does not fit the table too
+    check_shared_imputation(complaints, table, filled, options)
+    if complaints.messages and started()[1] == 1:  # report what does not fit the table
         complaints.attempt(reading.read, table)
-        complaints.raise_any()
-    source, asked_for = TableSource(table), {"options": vars(options)}
-    asked_for |= {"reading": vars(reading)}
-    run = Run(**identity(source, asked_for, "impute"))
-    with RunFolder(out, vars(run), resume=resume) as folder:
-        result = stored_result(folder, ImputationResult, draw)
-        if result is not None:  # FILLED may be absent, or another file: write it again
-            model = study.StoredImputer.load(folder.path)
-            data = reading.read(source, safe=safe)
-            study.write(model.filling(study.table_of(data), options), table, filled)
-        else:
-            data = reading.read(source, safe=safe)
-            with bar(quiet or as_json) as progress:
-                found = study.impute(data, options, run, progress)
+    complaints.raise_any()
+    work = _Work(table, filled, reading, options, safe, joined_by())
+    if work.together.rank:
+        work.take_part()
+        return 0
+    result, place = work.stored(out, resume, draw, quiet or as_json)
+    if in_words(result, quiet, as_json):
+        _show(result, filled, place)
+    return 0
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a command fills, how, and the processes that share the rows of the table."""
+
+    table: str
+    filled: Path
+    reading: Reading
+    options: Options
+    safe: bool
+    together: Collective
+
+    def stored(
+        self, out: Path, resume: bool, draw: Callable[..., None], silent: bool
+    ) -> tuple[ImputationResult, Path]:
+        """Fit the model and store it, unless it is stored, and write FILLED."""
+        from descents.runs import impute as study
+        from descents.runs.identities import identity
+        from descents.runs.impute_result import ImputationResult
+        from descents.runs.results import Run
+        from descents.storage.run_folders import RunFolder
+        from descents.tables.sources import TableSource
+
+        source, asked_for = TableSource(self.table), {"options": vars(self.options)}
+        asked_for |= {"reading": vars(self.reading)}
+        run = Run(**identity(source, asked_for, "impute"))
+        with RunFolder(out, vars(run), resume=resume) as folder:
+            result = stored_result(folder, ImputationResult, draw)
+            if (
+                result is not None
+            ):  # FILLED may be absent, or another file: write it again
+                model = study.StoredImputer.load(folder.path)
+                self.together.from_first((run, model))
+                self._write(model.filling(self._table(source), self.options))
+                return result, folder.path
+            self.together.from_first((run, None))
+            data = self._data(source)
+            with bar(silent) as progress:
+                found = study.impute(data, self.options, run, progress, self.together)
                 found.write(folder)
                 progress("drawing", 0.97)
                 draw_page(draw, folder.work, (found.result, found.rows, found.tensors))
+            source.check_unchanged()
             folder.finish()
-            result = found.result
             # The run is complete, so that a full disk loses nothing of it.
-            study.write(found.filling, table, filled)
-    if in_words(result, quiet, as_json):
-        _show(result, filled, folder.path)
-    return 0
+            self._write(found.filling)
+            return found.result, folder.path
+
+    def take_part(self) -> None:
+        """Fill the rows of a process that is not the first one, which writes the result."""
+        from descents.runs import impute as study
+
+        run, model = self.together.from_first((None, None))
+        if run is None:  # this is the first process
+            return
+        if model is not None:
+            filling = model.filling(self._table(self.table), self.options)
+        else:
+            data = self._data(self.table)
+            filling = study.impute(data, self.options, run, None, self.together).filling
+        self._write(filling)
+
+    def _data(self, source: str | TableSource) -> Data:
+        """Return the table, or the rows of it that this process has."""
+        if self.together.size > 1:
+            return self.reading.read_rows(source, self.together)
+        return self.reading.read(source, safe=self.safe)
+
+    def _table(self, source: str | TableSource) -> Table:
+        from descents.runs.impute import table_of
+
+        return table_of(self._data(source))
+
+    def _write(self, filling: Filling) -> None:
+        """Write FILLED, of which other processes send their rows."""
+        if self.together.size == 1:
+            from descents.runs.impute import write
+
+            write(filling, self.table, self.filled)
+            return
+        from descents.runs.shared_filling import write_shared
+
+        model = replace(filling.model, together=self.together)
+        write_shared(replace(filling, model=model), self.filled)
 
 
 def _show(result: ImputationResult, filled: Path, out: Path) -> None:

@@ -10,13 +10,18 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
 from descents.errors import Complaints, InvalidValueError
 
-SHARED = ("factorize",)
+if TYPE_CHECKING:
+    from descents.optim.collective import Collective
+    from descents.runs.filling import Options
+
+SHARED = ("factorize", "impute")
 """The commands that several processes can share."""
 PATIENCE = 10.0
 """How many seconds a process that was refused waits for the first one to say why. Once that
@@ -77,8 +82,36 @@ def check_command(name: str) -> None:
     if size > 1 and name not in SHARED:
         raise InvalidValueError(
             f"torchrun started {size} processes, but 'descents {name}' runs in one; start "
-            "it without torchrun (several processes can share 'descents factorize')"
+            "it without torchrun (several processes can share 'descents factorize' and "
+            "'descents impute')"
         )
+
+
+def joined_by(device: str = "cpu") -> Collective:
+    """Return the processes that torchrun has started, or this one alone."""
+    from descents.optim.collective import ALONE, joined, leave
+
+    if started()[1] == 1:
+        return ALONE
+    click.get_current_context().call_on_close(leave)
+    return joined(device)
+
+
+def check_shared_imputation(
+    complaints: Complaints, table: str, filled: Path, options: Options
+) -> None:
+    """Report options of ``descents impute`` that are not for several processes."""
+    from descents.cells.shared_rows import check_filled
+
+    size = started()[1]
+    if size == 1:
+        return
+    many = f"but torchrun started {size}; leave it out, or start one process"
+    complaints.require(
+        options.imputations is None, f"--imputations draws in one process, {many}"
+    )
+    complaints.require(not options.refine, f"--refine is for one process, {many}")
+    complaints.attempt(check_filled, table, filled)
 
 
 def check_shared(

@@ -7,12 +7,13 @@ start.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from descents.cells.in_memory import CellsInMemory
 from descents.constraints.sets import OneHot, Sparse
+from descents.rng import drawn_in_blocks
 
 if TYPE_CHECKING:
     from descents.factorization.factorization import Factorization
@@ -23,49 +24,19 @@ SHAKEN = 0.1
 INSIDE = 0.1
 """The weight of the mean in initial points that must not predict zero."""
 
-BLOCK_ROWS = 2**16
-"""The rows of U are drawn in blocks of this many, each from numbers of its own."""
-
 
 def drawn_rows(
     problem: Factorization, generator: np.random.Generator, *, normal: bool
 ) -> np.ndarray:
     """Return random numbers for the rows of U that this process has.
 
-    Those of block b are the generator's, b jumps of 2**128 numbers ahead. They depend on
-    the generator and on b alone, so that a process draws only the blocks of its rows. The
-    first block is always drawn, because what is drawn after it comes from the same
-    numbers.
-
-    Parameters
-    ----------
-    problem : Factorization
-    generator : numpy Generator
-        After the call, it is behind the first block.
-    normal : bool
-        Whether numbers are normal, or uniform on [0, 1).
+    See `descents.rng.drawn_in_blocks`.
     """
-    found, rank = problem.cells, problem.rank
-    first, rows = found.first_row, found.all_rows
-
-    def block(number: int, drawing: np.random.Generator) -> np.ndarray:
-        shape = (min(BLOCK_ROWS, rows - number * BLOCK_ROWS), rank)
-        return drawing.standard_normal(shape) if normal else drawing.random(shape)
-
-    if rows <= BLOCK_ROWS:
-        return block(0, generator)[first : first + found.shape[0]]
-    stop = first + found.shape[0]
-    numbers = range(first // BLOCK_ROWS, -(-stop // BLOCK_ROWS))
-    bits = cast("np.random.Philox", generator.bit_generator)
-    ahead = {k: np.random.Generator(bits.jumped(k)) for k in numbers if k}
-    opening = block(0, generator)
-    U: np.ndarray = np.empty((found.shape[0], rank))
-    for number in numbers:
-        drawn = block(number, ahead[number]) if number else opening
-        begin = number * BLOCK_ROWS
-        low, high = max(first, begin), min(stop, begin + len(drawn))
-        U[low - first : high - first] = drawn[low - begin : high - begin]
-    return U
+    found = problem.cells
+    place = slice(found.first_row, found.first_row + found.shape[0])
+    return drawn_in_blocks(
+        generator, found.all_rows, place, problem.rank, normal=normal
+    )
 
 
 def weighted_table(found: CellsInMemory) -> Any:

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from descents.marginal.chosen import chosen_rows
 from descents.marginal.features import (
     LINEAR,
     ColumnFeatures,
@@ -24,7 +25,7 @@ from descents.marginal.features import (
 )
 from descents.marginal.held_out import HeldOut
 from descents.marginal.posterior import RowsModel
-from descents.rng import stream
+from descents.optim.collective import ALONE, Collective
 
 LEAST_CELLS = 60
 """Fewest observed cells of a column for which a profile is learned."""
@@ -46,7 +47,9 @@ RIDGE = 1.0
 """The penalty on the distance of the readout from the linear one."""
 
 
-def with_profiles(model: RowsModel, codes: np.ndarray, seed: int) -> RowsModel:
+def with_profiles(
+    model: RowsModel, codes: np.ndarray, seed: int, together: Collective = ALONE
+) -> RowsModel:
     """Return a model whose standard deviations vary along the range of each column.
 
     Observed cells are predicted from the other cells of their rows. Their absolute errors
@@ -60,6 +63,8 @@ def with_profiles(model: RowsModel, codes: np.ndarray, seed: int) -> RowsModel:
         The table of the fit.
     seed : int
         For the choice of cells.
+    together : Collective
+        Processes that share the table, of which each has some rows.
 
     Examples
     --------
@@ -74,21 +79,27 @@ def with_profiles(model: RowsModel, codes: np.ndarray, seed: int) -> RowsModel:
     """
     columns = list(model.features.columns)
     numbers = sum(isinstance(column, NumberFeatures) for column in columns)
-    most = min(MOST_CELLS, SWEEPS * len(codes) // max(numbers, 1))
+    observed = ~np.isnan(codes)
+    rows, *counts = together.sum_arrays(
+        np.append(float(len(codes)), observed.sum(0).astype(np.float64))
+    )[0].tolist()
+    most = min(MOST_CELLS, int(SWEEPS * rows) // max(numbers, 1))
     for place, column in enumerate(columns):
         if not isinstance(column, NumberFeatures):
             continue
-        rows = np.flatnonzero(~np.isnan(codes[:, place]))
-        if min(len(rows), most) < LEAST_CELLS or column.low == column.high:
+        if min(counts[place], most) < LEAST_CELLS or column.low == column.high:
             continue
-        rows = stream(seed, "split", 1 + place).permutation(rows)[:most]
-        without = codes[rows]
+        chosen, order = chosen_rows(observed[:, place], most, seed, 1 + place, together)
+        without = codes[chosen]
         without[:, place] = np.nan
         found = model.predicted(without)
-        off = np.abs(codes[rows, place] - found.values[:, place])
-        off /= found.deviations[:, place]
-        at, relative = _profile(found.values[:, place], off)
-        left = np.square(found.deviations[:, place] / column.spread)
+        values, std = found.values[:, place], found.deviations[:, place]
+        off = np.abs(codes[chosen, place] - values) / std
+        parts = together.each(np.column_stack([order, values, std, off]))
+        every = np.concatenate(parts)
+        _, values, std, off = every[np.argsort(every[:, 0])].T
+        at, relative = _profile(values, off)
+        left = np.square(std / column.spread)
         columns[place] = replace(
             column,
             at=at,

@@ -204,9 +204,9 @@ def _expected_loss(
     log_det = 2 * factor.diagonal().log().sum()
     trace = torch.cholesky_solve(second, factor).trace()
     prior = problem.strength * problem.columns
-    doubled = problem.patterns.weight * (log_det + trace)
+    doubled = problem.weight * (log_det + trace)
     doubled = doubled + prior * (log_det - variances.log().sum())
-    return doubled / (2 * problem.patterns.cells)
+    return doubled / (2 * problem.observed)
 
 
 def _equal_noise(
@@ -222,7 +222,7 @@ def _equal_noise(
 
     Among all q up to the rank with l_q >= s, the one with the smallest loss is taken.
     """
-    weight, prior = problem.patterns.weight, problem.strength * problem.columns
+    weight, prior = problem.weight, problem.strength * problem.columns
     values, vectors = torch.linalg.eigh(target)
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
     width = problem.columns
@@ -267,7 +267,7 @@ def _noise_of_columns(
     D = diag(S + Lambda - (1 + k d / n) V V^T). The noise is set to that; while the loss
     would rise, the change of its logarithm is halved.
     """
-    more = 1 + problem.strength * problem.columns / problem.patterns.weight
+    more = 1 + problem.strength * problem.columns / problem.weight
     loadings, loss = _best_loadings(problem, noise, target)
     for _ in range(ROUNDS):
         explained = more * loadings.square().sum(1)
@@ -291,7 +291,7 @@ def _best_loadings(
 
     They are D^{1/2} U (l - 1)^{1/2}, as `_noise_of_columns` explains.
     """
-    weight, prior = problem.patterns.weight, problem.strength * problem.columns
+    weight, prior = problem.weight, problem.strength * problem.columns
     roots = problem.variances(noise).sqrt()
     values, vectors = torch.linalg.eigh(target / torch.outer(roots, roots))
     values, vectors = values.flip(0), vectors.flip(1)

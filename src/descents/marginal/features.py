@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from descents.optim.collective import ALONE, Collective
+
 LEAST_SKEWED = 0.001
 """Normal scores are features only if 1 minus their squared correlation with the values is
 at least this."""
@@ -19,6 +21,11 @@ RIDGE_OF_SQUARES = 0.15
 RIDGE_OF_LEVELS = 0.01
 """The variances that the model adds to standardized values and their scores, to squares
 of scores, and to indicators. They were chosen on hidden cells of 15 tables."""
+
+MOST_KNOTS = 2**17
+"""If a column has more observed values, nearly equal ones share a knot."""
+KNOTS_PER_SPREAD = 1024
+"""Number of these knots per standard deviation at the mean; there are fewer far from it."""
 
 LEAST_RELATED = 3.5
 """Squares are features if their covariance with another column is larger than this many
@@ -40,7 +47,7 @@ class NumberFeatures:
         The observed range.
     knots, scores : ndarray
         The distinct observed values, and their normal scores with variance 1; empty if
-        scores are not used.
+        scores are not used. Of very many values, the means of nearly equal ones.
     square : tuple of float or None
         The mean and the standard deviation of squared scores; None if these are not a
         feature.
@@ -234,6 +241,7 @@ def features_of(
     weights: np.ndarray | None = None,
     *,
     plain: bool = False,
+    together: Collective = ALONE,
 ) -> Features:
     """Choose the features of each column of a table.
 
@@ -247,6 +255,8 @@ def features_of(
         Weights of the rows, above 0: a row of weight 2 counts as two.
     plain : bool
         Whether standardized values are the only features of numbers.
+    together : Collective
+        Processes that share the table: each has some of its rows.
 
     Examples
     --------
@@ -263,13 +273,14 @@ def features_of(
         seen, counts = codes[observed, place], weights[observed]
         if count:
             totals = np.bincount(seen.astype(np.int64), counts, minlength=count)
+            (totals,) = together.sum_arrays(totals)
             columns.append(LevelFeatures(totals / max(totals.sum(), 1e-300)))
         else:
-            columns.append(_of_numbers(seen, counts, plain=plain))
+            columns.append(_of_numbers(seen, counts, together, plain=plain))
             squares.append(place)
     found = Features(tuple(columns))
     if squares and not plain:
-        found = _with_squares(found, codes, weights, squares)
+        found = _with_squares(found, codes, weights, squares, together)
     return found
 
 
@@ -296,28 +307,31 @@ def levels_of(features: Features) -> np.ndarray:
 
 
 def _of_numbers(
-    seen: np.ndarray, weights: np.ndarray, *, plain: bool
+    seen: np.ndarray, weights: np.ndarray, together: Collective, *, plain: bool
 ) -> NumberFeatures:
     """Return the features of a column of numbers, given its observed values."""
     from scipy.special import ndtri
 
     none = np.empty(0)
-    if len(seen) == 0:
+    own = [weights.sum(), float(len(seen)), seen @ weights]
+    total, number, weighted = together.sum_arrays(np.array(own))[0].tolist()
+    if not number:
         return NumberFeatures(0.0, 1.0, 0.0, 0.0, none, none, None, False)
-    total = float(weights.sum())
-    center = float(seen @ weights) / total
-    spread = float(np.sqrt(np.square(seen - center) @ weights / total))
-    low, high = float(seen.min()), float(seen.max())
+    center = weighted / total
+    (about,) = together.sum_arrays(np.asarray(np.square(seen - center) @ weights))
+    spread = float(np.sqrt(about / total))
+    low = float(together.least(np.min(seen, initial=np.inf, keepdims=True))[0])
+    high = float(together.most(np.max(seen, initial=-np.inf, keepdims=True))[0])
     # A spread of the size of rounding errors is that of a constant.
     if spread <= 1e-14 * max(abs(low), abs(high)):
         return NumberFeatures(center, 1.0, low, high, none, none, None, False)
     one = NumberFeatures(center, spread, low, high, none, none, None, False)
     if plain:
         return one
-    knots, places = np.unique(seen, return_inverse=True)
+    standard = (center, spread) if number > MOST_KNOTS else None
+    knots, counts = _counted(seen, weights, standard, together)
     if len(knots) <= 2:
         return one
-    counts = np.bincount(places, weights)
     scores = ndtri((np.cumsum(counts) - counts / 2) / total)
     scores /= np.sqrt(np.average(np.square(scores), weights=counts))
     alike = np.average(scores * (knots - center) / spread, weights=counts)
@@ -327,6 +341,35 @@ def _of_numbers(
     of_squares = (mean, std) if std > 1e-6 else None
     skewed = _is_skewed(1 - float(alike) ** 2, total)
     return NumberFeatures(center, spread, low, high, knots, scores, of_squares, skewed)
+
+
+def _counted(
+    seen: np.ndarray,
+    weights: np.ndarray,
+    standard: tuple[float, float] | None,
+    together: Collective,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct values of a column in order, and the sum of weights of each.
+
+    With the mean and the standard deviation of the column in `standard`, nearly equal
+    values z are counted together, by arsinh(z): about 1/1024 standard deviations near the
+    mean, and in proportion to z far from it. Their mean is returned. What is counted
+    together does not depend on how the rows are shared among processes, and there are some
+    ten thousand groups at most.
+    """
+    groups = seen
+    if standard is not None:
+        center, spread = standard
+        groups = np.rint(np.arcsinh((seen - center) / spread) * KNOTS_PER_SPREAD)
+    found, places = np.unique(groups, return_inverse=True)
+    counts = np.bincount(places, weights, len(found))
+    sums = np.bincount(places, weights * seen, len(found))
+    parts = together.each((found, counts, sums))
+    if len(parts) > 1:
+        groups, counts, sums = map(np.concatenate, zip(*parts, strict=True))
+        found, places = np.unique(groups, return_inverse=True)
+        counts, sums = (np.bincount(places, one) for one in (counts, sums))
+    return (found if standard is None else sums / counts), counts
 
 
 def _is_skewed(off: float, count: float) -> bool:
@@ -345,7 +388,11 @@ def _is_skewed(off: float, count: float) -> bool:
 
 
 def _with_squares(
-    found: Features, codes: np.ndarray, weights: np.ndarray, squares: list[int]
+    found: Features,
+    codes: np.ndarray,
+    weights: np.ndarray,
+    squares: list[int],
+    together: Collective,
 ) -> Features:
     """Return features without the squares that are not correlated with other columns.
 
@@ -355,11 +402,12 @@ def _with_squares(
     encoded = found.encoded(codes)
     seen = ~np.isnan(encoded)
     places = found.places
-    counts = np.maximum(weights @ seen, 1e-300)
     centered = np.where(seen, encoded, 0.0)
-    centered = np.where(seen, centered - weights @ centered / counts, 0.0)
-    std = np.sqrt(np.maximum(weights @ np.square(centered) / counts, 1e-12))
-    centered /= std
+    counts, sums = together.sum_arrays(weights @ seen, weights @ centered)
+    counts = np.maximum(counts, 1e-300)
+    centered = np.where(seen, centered - sums / counts, 0.0)
+    (sums,) = together.sum_arrays(weights @ np.square(centered))
+    centered /= np.sqrt(np.maximum(sums / counts, 1e-12))
     of_squares = [
         place
         for place in squares
@@ -380,9 +428,11 @@ def _with_squares(
     owner = np.repeat(
         np.arange(len(places)), [column.width for column in found.columns]
     )
-    together = (seen[:, mine].T * weights) @ seen[:, others]
-    sums = (centered[:, mine].T * weights) @ centered[:, others]
-    scores = np.abs(sums) / np.sqrt(np.maximum(together, 1.0))
+    both, sums = together.sum_arrays(
+        (seen[:, mine].T * weights) @ seen[:, others],
+        (centered[:, mine].T * weights) @ centered[:, others],
+    )
+    scores = np.abs(sums) / np.sqrt(np.maximum(both, 1.0))
     scores[np.array(of_squares)[:, None] == owner[others][None, :]] = 0.0
     columns = list(found.columns)
     for place, strongest in zip(of_squares, scores.max(1), strict=True):

@@ -11,6 +11,7 @@ import torch
 
 from descents.errors import Complaints, InvalidValueError
 from descents.marginal.patterns import Batch, Patterns, grouped
+from descents.optim.collective import ALONE, Collective
 from descents.optim.problem import Parameters, Problem
 from descents.validation import one_of, real_number, whole_number
 
@@ -81,6 +82,9 @@ class Marginal(Problem):
         k, at least 0.
     weights : array of shape (n,), optional
         Weights of the rows; n is then their sum.
+    together : Collective
+        Processes that share the table. Each has some rows in `features`; the parameters,
+        losses and moments are those of all rows, and the same in all processes.
 
     References
     ----------
@@ -112,6 +116,7 @@ class Marginal(Problem):
         ridge: float | np.ndarray = 0.0,
         strength: float = 0.0,
         weights: np.ndarray | None = None,
+        together: Collective = ALONE,
     ) -> None:
         features = np.asarray(features, dtype=np.float64)
         complaints = Complaints()
@@ -133,17 +138,26 @@ class Marginal(Problem):
         if not bool((self.ridge >= 0).all() and self.ridge.isfinite().all()):
             raise InvalidValueError(f"ridge is {ridge}; give numbers of at least 0")
         self.patterns: Patterns = grouped(features, weights)
-        if not self.patterns.cells:
+        seen = ~np.isnan(features)
+        share = np.ones(self.rows) if weights is None else np.asarray(weights)
+        # Sums over rows are those of all processes.
+        self.together, own = (
+            together,
+            np.array([self.patterns.weight, self.patterns.cells]),
+        )
+        counts, sums, own = together.sum_arrays(
+            share @ seen, share @ np.where(seen, features, 0), own
+        )
+        self.weight, self.observed = own.tolist()
+        if not self.observed:
             raise InvalidValueError(
                 "features have no observed cell; give a table that has some"
             )
-        seen = ~np.isnan(features)
-        share = np.ones(self.rows) if weights is None else np.asarray(weights)
-        counts = share @ seen
         counts[counts == 0] = 1
-        self._center = share @ np.where(seen, features, 0) / counts
+        self._center = sums / counts
         spread = np.where(seen, features - self._center, 0)
-        self._spread = np.maximum(share @ np.square(spread) / counts, LEAST_NOISE)
+        (sums,) = together.sum_arrays(share @ np.square(spread))
+        self._spread = np.maximum(sums / counts, LEAST_NOISE)
         self.size = self.columns * max(self.columns, 1)
         self._before: Point | None = None
 
@@ -221,16 +235,16 @@ class Marginal(Problem):
         _, loadings, noise = one
         variances = self.variances(noise)
         inverse = torch.linalg.inv(covariance(loadings, variances))
-        weight, prior = self.patterns.weight, self.strength * self.columns
+        weight, prior = self.weight, self.strength * self.columns
         second = found.second + torch.diag(self.ridge)
         # The derivative by C; that by V is twice its product with V, and that by log D is
         # its diagonal times D. log|D| has the derivative -k d/2 by each log D.
         slope = weight * (inverse - inverse @ second @ inverse) + prior * inverse
-        slope = slope / (2 * self.patterns.cells)
-        of_noise = slope.diagonal() * variances - prior / (2 * self.patterns.cells)
+        slope = slope / (2 * self.observed)
+        of_noise = slope.diagonal() * variances - prior / (2 * self.observed)
         if self.noise == "equal":
             of_noise = of_noise.sum(0, keepdim=True)
-        of_mean = -weight / self.patterns.cells * (inverse @ found.shift)
+        of_mean = -weight / self.observed * (inverse @ found.shift)
         return Parts(of_mean, 2 * slope @ loadings, of_noise)
 
     def variances(self, noise: torch.Tensor) -> torch.Tensor:
@@ -278,16 +292,20 @@ class Marginal(Problem):
                 places = batch.missing[batch.pattern]
                 completed[batch.rows].scatter_add_(1, places, guess)
                 batch.add(spread, torch.cholesky_inverse(factors))
+        sums = {"logs": logs, "squares": squares}
+        if moments:
+            sums["second"] = completed.T @ completed + spread[:-1, :-1]
+            sums["shift"] = data.constants @ completed
+        sums = self.together.sums(sums)
         prior = self.strength * self.columns
-        doubled = data.cells * LOG_2PI + logs + squares
-        doubled = doubled + data.weight * (inverse.diagonal() @ self.ridge)
+        doubled = self.observed * LOG_2PI + sums["logs"] + sums["squares"]
+        doubled = doubled + self.weight * (inverse.diagonal() @ self.ridge)
         if prior:
             doubled = doubled + prior * (log_det - variances.log().sum())
-        loss = doubled / (2 * data.cells)
+        loss = doubled / (2 * self.observed)
         if not moments:
             return Moments(loss, mean, inverse)
-        second = (completed.T @ completed + spread[:-1, :-1]) / data.weight
-        return Moments(loss, data.constants @ completed / data.weight, second)
+        return Moments(loss, sums["shift"] / self.weight, sums["second"] / self.weight)
 
 
 def each(parameters: Parameters) -> list[Parts]:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from descents.marginal.chosen import hidden_cells
 from descents.marginal.features import (
     Features,
     LevelFeatures,
@@ -17,7 +18,7 @@ from descents.marginal.features import (
 from descents.marginal.posterior import RowsModel
 from descents.marginal.refinement import RefinedModel
 from descents.marginal.wide import ColumnsModel
-from descents.rng import stream
+from descents.optim.collective import ALONE, Collective
 from descents.text import OneLine
 
 MOST_HELD_OUT = 20_000
@@ -216,26 +217,24 @@ class ColumnScore:
         return self.judged and self.difference < -2 * self.standard_error
 
 
-def folds_of(codes: np.ndarray, share: float, seed: int) -> Iterator[np.ndarray]:
+def folds_of(
+    codes: np.ndarray, share: float, seed: int, together: Collective = ALONE
+) -> Iterator[np.ndarray]:
     """Yield the held-out cells of each fold, as masks.
 
     Each row and each column keeps an observed cell. There is one fold if that has enough
-    cells, and otherwise there are up to ten, which are disjoint.
+    cells, and otherwise there are up to ten, which are disjoint. Of processes that share
+    the table, each has the masks of its rows.
     """
-    cells = np.argwhere(~np.isnan(codes))
-    cells = stream(seed, "split", 0).permutation(cells)
-    kept = np.zeros(len(cells), dtype=bool)
-    for axis in (0, 1):  # the first cell of each row and each column is kept
-        kept[np.unique(cells[:, axis], return_index=True)[1]] = True
-    cells = cells[~kept]
-    if not share or not len(cells):
-        return
-    each = min(max(1, round(share * len(kept))), MOST_HELD_OUT)
-    count = min(MOST_FOLDS, -(-ENOUGH_HELD_OUT // each), -(-len(cells) // each))
-    for fold in range(count):
-        hidden = np.zeros(codes.shape, dtype=bool)
-        hidden[tuple(cells[fold * each : (fold + 1) * each].T)] = True
-        yield hidden
+    return hidden_cells(
+        ~np.isnan(codes),
+        share,
+        seed,
+        most=MOST_HELD_OUT,
+        enough=ENOUGH_HELD_OUT,
+        folds=MOST_FOLDS,
+        together=together,
+    )
 
 
 def enough_folds(folds: Sequence[np.ndarray], codes: np.ndarray) -> int:

@@ -20,8 +20,6 @@ from descents.marginal.features import (
     Features,
     NumberFeatures,
     constants_of,
-    features_of,
-    levels_of,
 )
 from descents.marginal.gaussian import Marginal, Point
 from descents.marginal.held_out import (
@@ -31,15 +29,16 @@ from descents.marginal.held_out import (
     enough_folds,
     filled_by_constants,
     folds_of,
-    of_hidden,
     scores_of,
     with_columns,
     worse_columns,
 )
 from descents.marginal.posterior import Cells, Gaussian, RowsModel
-from descents.marginal.refinement import RefinedModel, Watch, refined
+from descents.marginal.refinement import Watch, refined
+from descents.marginal.rows import Model, Rows
 from descents.marginal.settings import Setting, Settings
 from descents.marginal.wide import ColumnsModel, Standard, sample_of
+from descents.optim.collective import ALONE, Collective
 from descents.optim.loop import descend
 from descents.optim.runs import Runs
 from descents.optim.stopping import Stop
@@ -85,7 +84,7 @@ class Fitted(OneLine):
 
     features: Features
     levels: np.ndarray
-    model: RowsModel | ColumnsModel | RefinedModel
+    model: Model
     runs: Runs
     setting: Setting
     n_components: int
@@ -191,6 +190,7 @@ def fit(
     settings: Settings | None = None,
     weights: np.ndarray | None = None,
     watch: Watch | None = None,
+    together: Collective = ALONE,
 ) -> Fitted:
     """Fit a model of a table, and judge it by held-out cells.
 
@@ -210,11 +210,14 @@ def fit(
         Weights of the rows.
     watch : callable, optional
         ``watch(done, count)`` is called after each column that is refined.
+    together : Collective
+        Processes that share the table. Each has some rows; the model is the same in all.
 
     Raises
     ------
     InvalidValueError
-        If the table has no observed cell.
+        If the table has no observed cell; if processes share one that has not at least
+        twice as many rows as features, or `refine` is requested.
 
     Examples
     --------
@@ -226,23 +229,28 @@ def fit(
     0.1
     """
     settings = Settings() if settings is None else settings
-    codes = np.asarray(codes, dtype=np.float64)
-    levels = np.asarray(levels, dtype=np.int64)
-    if not (~np.isnan(codes)).any():
+    rows = Rows(
+        np.asarray(codes, dtype=np.float64),
+        np.asarray(levels, dtype=np.int64),
+        weights,
+        together,
+    )
+    codes, levels = rows.codes, rows.levels
+    if not together.agreed(bool((~np.isnan(codes)).any())):
         raise InvalidValueError(
             "the table has no observed cell; give one that has some"
         )
-    folds = list(folds_of(codes, settings.held_out, settings.seed))
-    whole = features_of(codes, levels, weights)
-    choice, held_out, before = _chosen(folds, codes, whole, settings, weights)
+    folds = list(folds_of(codes, settings.held_out, settings.seed, together))
+    whole = rows.features(plain=False)
+    choice, held_out, before = _chosen(folds, rows, whole, settings)
     features = whole
     if choice.sample == "columns":
-        features = features_of(codes, levels, weights, plain=True)
+        features = rows.features(plain=True)
     model, point, runs = _fitted(
-        codes, features, choice, settings, weights, before, starts=settings.n_starts
+        rows, features, choice, settings, before, starts=settings.n_starts
     )
     if isinstance(model, RowsModel):
-        model = with_profiles(model, codes, settings.seed)
+        model = with_profiles(model, codes, settings.seed, together)
     if held_out is not None:
         model = replace(model, features=with_readout(model.features, held_out))
         held_out = calibrated(held_out, model.features)
@@ -264,29 +272,26 @@ def fit(
         constant,
     )
     if settings.refine:
-        return _with_forests(
-            fitted, model, codes, folds, settings, weights, point, watch
-        )
+        return _with_forests(fitted, model, rows, folds, settings, point, watch)
     return fitted
 
 
 def _with_forests(
     fitted: Fitted,
     model: RowsModel | ColumnsModel,
-    codes: np.ndarray,
+    rows: Rows,
     folds: Sequence[np.ndarray],
     settings: Settings,
-    weights: np.ndarray | None,
     point: Point,
     watch: Watch | None,
 ) -> Fitted:
     """Return a fit whose model has forests, and is judged with them."""
-    levels = fitted.levels
+    codes, levels = rows.codes, rows.levels
     missing = np.asarray(np.isnan(codes).any(0))
     better = refined(model, codes, settings.seed, missing, watch)
     some = folds[: enough_folds(folds, codes)]
     parts = _refined_held_out(
-        some, codes, fitted.features, fitted.setting, settings, weights, point
+        some, rows, fitted.features, fitted.setting, settings, point
     )
     if parts is None:
         return replace(fitted, model=better)
@@ -306,11 +311,7 @@ def _with_forests(
 
 
 def _chosen(
-    folds: Sequence[np.ndarray],
-    codes: np.ndarray,
-    whole: Features,
-    settings: Settings,
-    weights: np.ndarray | None,
+    folds: Sequence[np.ndarray], rows: Rows, whole: Features, settings: Settings
 ) -> tuple[Setting, HeldOut | None, Point | None]:
     """Return the setting that predicts the held-out cells of all folds best.
 
@@ -320,11 +321,10 @@ def _chosen(
     ----------
     folds : sequence of bool ndarray of shape (n, p)
         The held-out cells of each fold.
-    codes : float64 ndarray of shape (n, p)
+    rows : Rows
     whole : Features
         Those of all observed cells.
     settings : Settings
-    weights : ndarray of shape (n,) or None
 
     Returns
     -------
@@ -334,26 +334,25 @@ def _chosen(
     point : Point or None
         Where its last fit ended, from which another one may begin.
     """
-    levels = levels_of(whole)
-    choices = _choices(settings, whole, codes, weights)
+    levels, choices = rows.levels, _choices(settings, whole, rows)
     parts: dict[Setting, list[HeldOut]] = {choice: [] for choice in choices}
     before: dict[Setting, Point] = {}
     for place, hidden in enumerate(folds):
         if place == FOLDS_OF_CHOICES:
             best = best_of(parts, levels)
             parts = {best: parts[best]}
-        shown = np.where(hidden, np.nan, codes)
+        shown = rows.without(hidden)
         known = {
-            sample: features_of(shown, levels, weights, plain=sample == "columns")
+            sample: shown.features(plain=sample == "columns")
             for sample in {choice.sample for choice in parts}
         }
         for choice, some in parts.items():
             features = known[choice.sample]
             model, point, _ = _fitted(
-                shown, features, choice, settings, weights, before.get(choice), starts=1
+                shown, features, choice, settings, before.get(choice), starts=1
             )
             before[choice] = point
-            some.append(of_hidden(model, features, codes, shown, hidden, whole))
+            some.append(rows.of_hidden(model, features, hidden, whole))
     if not folds:
         return choices[0], None, None
     choice = best_of(parts, levels)
@@ -361,19 +360,18 @@ def _chosen(
 
 
 def _fitted(
-    codes: np.ndarray,
+    rows: Rows,
     features: Features,
     choice: Setting,
     settings: Settings,
-    weights: np.ndarray | None,
     before: Point | None,
     *,
     starts: int,
 ) -> tuple[RowsModel | ColumnsModel, Point, Runs]:
     """Return the best of some starts; the first one begins where an earlier fit ended."""
-    encoded, ridge = sample_of(choice.sample, features, codes)
-    if choice.sample == "columns":  # weights belong to rows, which are not the sample
-        weights = None
+    encoded, ridge = sample_of(choice.sample, features, rows.codes)
+    # Weights belong to rows, which may not be the sample.
+    weights = None if choice.sample == "columns" else rows.weights
     rank = settings.n_components
     problem = Marginal(
         encoded,
@@ -381,6 +379,7 @@ def _fitted(
         ridge=ridge,
         strength=choice.strength,
         weights=weights,
+        together=rows.together,
     )
     problem.begin_at(before)
     runs = descend(
@@ -395,40 +394,34 @@ def _fitted(
     point = {n: torch.as_tensor(p[runs.best]) for n, p in runs.parameters.items()}
     gaussian = Gaussian.of(problem, point)
     if choice.sample == "columns":
-        return ColumnsModel(gaussian, features, codes), point, runs
+        return ColumnsModel(gaussian, features, rows.codes), point, runs
     return RowsModel(gaussian, features), point, runs
 
 
 def _refined_held_out(
     folds: Sequence[np.ndarray],
-    codes: np.ndarray,
+    rows: Rows,
     whole: Features,
     choice: Setting,
     settings: Settings,
-    weights: np.ndarray | None,
     before: Point,
 ) -> tuple[HeldOut, HeldOut] | None:
     """Return the predictions of models for held-out cells, without and with forests."""
     found, before_them = [], []
     for hidden in folds:
-        shown = np.where(hidden, np.nan, codes)
-        plain = choice.sample == "columns"
-        features = features_of(shown, levels_of(whole), weights, plain=plain)
-        model, _, _ = _fitted(
-            shown, features, choice, settings, weights, before, starts=1
-        )
+        shown = rows.without(hidden)
+        features = shown.features(plain=choice.sample == "columns")
+        model, _, _ = _fitted(shown, features, choice, settings, before, starts=1)
         model = replace(model, features=calibrated_as(features, whole))
-        better = refined(model, shown, settings.seed, np.asarray(hidden.any(0)))
-        found.append(of_hidden(better, features, codes, shown, hidden, whole))
-        before_them.append(of_hidden(model, features, codes, shown, hidden, whole))
+        mask = np.asarray(hidden.any(0))
+        better = refined(model, shown.codes, settings.seed, mask)
+        found.append(rows.of_hidden(better, features, hidden, whole))
+        before_them.append(rows.of_hidden(model, features, hidden, whole))
     return (HeldOut.joined(before_them), HeldOut.joined(found)) if found else None
 
 
 def _choices(
-    settings: Settings,
-    features: Features,
-    codes: np.ndarray,
-    weights: np.ndarray | None,
+    settings: Settings, features: Features, sample: Rows
 ) -> tuple[Setting, ...]:
     """Return the kinds of models of which held-out cells choose one.
 
@@ -436,9 +429,10 @@ def _choices(
     twice as long as the other, both are tried. If the sample has at least ten times as many
     members as features, the covariance is not shrunk.
     """
-    rows, columns = len(codes), Standard(features).places[-1].stop
+    rows = sum(sample.together.each(len(sample.codes)))
+    columns = Standard(features).places[-1].stop
     sides = ["rows"] if rows >= columns else ["columns", "rows"]
-    if weights is not None:  # only a sample of rows can have weights of rows
+    if sample.weights is not None:  # only a sample of rows can have weights of rows
         sides = ["rows"]
     elif columns > 2 * rows:
         sides = ["columns"]
@@ -446,6 +440,12 @@ def _choices(
         sides = ["rows", "columns"]
     if not settings.held_out:
         sides = sides[:1]
+    if sample.together.size > 1 and (settings.refine or sides != ["rows"]):
+        raise InvalidValueError(
+            f"several processes share the rows, of which there are {rows} for "
+            f"{columns} features, and fit no forests; start one process if there are not "
+            "twice as many rows as features, or for refine"
+        )
     found = []
     for side in sides:
         members, width = columns, rows

@@ -126,6 +126,8 @@ def expected(
     """
     found = [np.zeros_like(sample) for _ in range(3)]
     noise = None if generator is None else generator.standard_normal(sample.shape)
+    if not len(sample):
+        return found[0], found[1], found[2]
     patterns = grouped(sample, compress=False)
     slopes = along(model, patterns)
     for batch in patterns.batches:

@@ -18,6 +18,7 @@ from descents.marginal.model import Fitted, fit
 from descents.marginal.posterior import Cells
 from descents.marginal.refinement import Watch
 from descents.marginal.settings import Setting, Settings
+from descents.optim.collective import ALONE, Collective
 from descents.tables.fitted_types import name_of
 from descents.tables.frames import Frame, given_back
 from descents.tables.tables import Table
@@ -85,6 +86,8 @@ class TableModel(OneLine):
         Weights of these rows.
     models : tuple of Fitted
         For a stored model, which has no rows: the models of resampled rows.
+    together : Collective
+        Processes that share the table, of which each has some rows.
     """
 
     columns: tuple[ColumnModel, ...]
@@ -93,6 +96,7 @@ class TableModel(OneLine):
     rows: np.ndarray | None = None
     weights: np.ndarray | None = None
     models: tuple[Fitted, ...] = ()
+    together: Collective = ALONE
 
     def __repr__(self) -> str:
         """Return the numbers of columns and components, in one line."""
@@ -142,15 +146,29 @@ class TableModel(OneLine):
         width = fitted.features.width
         full = fitted.runs.parameters["loadings"].shape[1:] == (width, width)
         plain = full and fitted.setting == Setting("rows", 0.0)
-        if self.rows is None or np.isnan(self.rows).any() or not plain:
+        if self.rows is None or not plain or self._has_missing():
             losses = fitted.runs.losses[np.isfinite(fitted.runs.losses)]
             several = len(losses) > 1
             return Reference(float(losses.min()), BEST) if several else NO_REFERENCE
-        encoded = fitted.features.encoded(self.rows)
-        best = np.cov(encoded.T, bias=True, aweights=self.weights).reshape(width, -1)
-        best = best + np.diag(fitted.features.ridge)
+        best = self._covariance() + np.diag(fitted.features.ridge)
         least = (1 + np.log(2 * np.pi) + np.linalg.slogdet(best)[1] / width) / 2
         return Reference(float(least), CLOSED_FORM)
+
+    def _has_missing(self) -> bool:
+        assert self.rows is not None  # noqa: S101
+        return self.together.agreed(bool(np.isnan(self.rows).any()))
+
+    def _covariance(self) -> np.ndarray:
+        """Return the covariance of the features of the rows of all processes."""
+        assert self.rows is not None  # noqa: S101
+        encoded = self.fitted.features.encoded(self.rows)
+        weights = np.ones(len(encoded)) if self.weights is None else self.weights
+        count, sums = self.together.sum_arrays(
+            np.asarray(weights.sum()), weights @ encoded
+        )
+        off = encoded - sums / count
+        (squares,) = self.together.sum_arrays((weights * off.T) @ off)
+        return np.asarray(squares / count)
 
     def predicted(self, table: Table, *, limited: bool = True) -> Cells:
         """Return predictions of the missing cells of a table."""
@@ -187,6 +205,10 @@ class TableModel(OneLine):
         InvalidValueError
             If the model was stored with fewer.
         """
+        if self.together.size > 1:
+            raise InvalidValueError(
+                "models of resampled rows are not fitted by several processes; start one"
+            )
         if self.rows is not None:
             return bootstrapped(self.fitted, self.rows, count, seed, self.weights)
         if count > len(self.models):
@@ -227,6 +249,7 @@ def fit_table(
     settings: Settings | None = None,
     weights: np.ndarray | None = None,
     watch: Watch | None = None,
+    together: Collective = ALONE,
 ) -> TableModel:
     """Fit a model of a table.
 
@@ -237,6 +260,8 @@ def fit_table(
     weights : ndarray of shape (rows,), optional
     watch : callable, optional
         ``watch(done, count)`` is called after each column that is refined.
+    together : Collective
+        Processes that share the table, of which each has some rows.
 
     Raises
     ------
@@ -252,7 +277,7 @@ def fit_table(
     >>> found.filled(from_frame(frame)).column("a").to_pylist()[:4]
     [1, 2, 3, 4]
     """
-    models, passed = modeled(table)
+    models, passed = modeled(table, together)
     if not models or not table.rows:
         raise InvalidValueError(
             f"the table has {counted(table.rows, 'row')} and "
@@ -262,7 +287,7 @@ def fit_table(
     codes = np.column_stack(
         [encoding.encoded(model, table.column(model.name)) for model in models]
     )
-    return fit_codes(codes, models, settings, weights, passed, watch)
+    return fit_codes(codes, models, settings, weights, passed, watch, together)
 
 
 def fit_codes(
@@ -272,6 +297,7 @@ def fit_codes(
     weights: np.ndarray | None = None,
     passed: tuple[PassedColumn, ...] = (),
     watch: Watch | None = None,
+    together: Collective = ALONE,
 ) -> TableModel:
     """Fit a model to a table of numbers and codes of levels.
 
@@ -286,17 +312,22 @@ def fit_codes(
     passed : tuple of PassedColumn
         The columns that are not modeled.
     watch : callable, optional
-        As `fit_table` takes it.
+    together : Collective
+        As `fit_table` takes them.
     """
     if weights is not None:
         codes, weights = codes[weights > 0], weights[weights > 0]
     levels = np.array([len(model.levels) for model in models])
-    found = fit(codes, levels, settings, weights, watch)
-    return TableModel(models, passed, found, codes, weights)
+    found = fit(codes, levels, settings, weights, watch, together)
+    return TableModel(models, passed, found, codes, weights, together=together)
 
 
-def modeled(table: Table) -> tuple[tuple[ColumnModel, ...], tuple[PassedColumn, ...]]:
+def modeled(
+    table: Table, together: Collective = ALONE
+) -> tuple[tuple[ColumnModel, ...], tuple[PassedColumn, ...]]:
     """Return the columns of a table that are modeled, and those that are not.
+
+    Processes that share the table each have some of its rows.
 
     Examples
     --------
@@ -308,15 +339,18 @@ def modeled(table: Table) -> tuple[tuple[ColumnModel, ...], tuple[PassedColumn, 
     ('a', 'is an id, all 4 numbers different')
     """
     models, passed = [], []
-    for column in map(_with_levels, table.columns):
-        why = _why_not(column, table.rows)
+    for own in map(_with_levels, table.columns):
+        column, declared = _of_all(own, together)
+        why = _why_not(column, together)
         if why:
             passed.append(PassedColumn(column.name, why))
         elif column.kind == "date":
             loss = get_loss("squared")
             models.append(ColumnModel(column.name, loss, (), "dates", dates=True))
         else:
-            models += of_table(replace(table, columns=(column,)), "auto")
+            (model,) = of_table(replace(table, columns=(column,)), "auto")
+            more = tuple(level for level in declared if level not in model.levels)
+            models.append(replace(model, never=more) if more else model)
     if table.textual:
         return tuple(models), tuple(passed)
     return tuple(_typed(one, table.column(one.name)) for one in models), tuple(passed)
@@ -329,16 +363,32 @@ def _typed(model: ColumnModel, column: Column) -> ColumnModel:
     return replace(model, cell_type=name_of(column.cells.type, column.kind == "order"))
 
 
+def _of_all(column: Column, together: Collective) -> tuple[Column, tuple[object, ...]]:
+    """Return a column with the codes that occur in the rows of any process.
+
+    The levels that its categories declare are returned too, unless they are in order.
+    """
+    if together.size == 1 or not column.levels:
+        return column, ()
+    own = np.unique(column.values[~np.isnan(column.values)])
+    codes = np.unique(np.concatenate(together.each(own)))
+    declared: tuple[object, ...] = ()
+    if column.kind == "category" and hasattr(column.cells, "dictionary"):
+        parts = together.each(column.cells.dictionary.to_pylist())
+        declared = tuple(dict.fromkeys(one for part in parts for one in part))
+    return replace(column, values=codes, cells=None), declared
+
+
 def _with_levels(column: Column) -> Column:
     """Return text whose values repeat often enough as a category."""
     count = len(column.levels)
-    often = np.count_nonzero(~np.isnan(column.values)) >= CELLS_OF_LEVEL * count
+    often = column.extent.observed >= CELLS_OF_LEVEL * count
     if column.kind == "text" and often and count <= MOST_CLASSES:
         return replace(column, kind="category")
     return column
 
 
-def _why_not(column: Column, rows: int) -> str:
+def _why_not(column: Column, together: Collective) -> str:
     """Return why a column is not modeled; "" if it is modeled."""
     if column.kind == "empty":
         return "has no observed cell"
@@ -346,16 +396,20 @@ def _why_not(column: Column, rows: int) -> str:
         return f"is {visible(column.says)}"
     if len(column.levels) > MOST_CLASSES:
         return f"has {len(column.levels)} levels, more than {MOST_CLASSES}"
-    values = column.values
     if column.kind == "number" and _IS_ID.search(column.name):
-        seen = values[~np.isnan(values)]
+        own = column.values[~np.isnan(column.values)]
+        seen = np.concatenate(together.each(own))
         digits = {len(f"{value:.0f}") for value in seen}
         different = len(seen) > 2 and len(np.unique(seen)) == len(seen)
         if different and len(digits) == 1 and not (seen % 1).any() and seen.min() > 0:
             return f"is an id, all {len(seen)} numbers different"
-    whole = column.kind == "number" and column.whole and rows > 2
-    if whole and not np.isnan(values).any():
-        steps = np.diff(values)
-        if (steps == steps[0]).all() and abs(steps[0]) == 1:
-            return "numbers the rows"
+    whole = column.kind == "number" and column.whole and column.extent.observed > 2
+    if whole and not column.extent.missing:
+        first = together.offset(len(column.values))
+        rows = np.arange(first, first + len(column.values))
+        for steps in (rows, -rows):
+            off = column.values - steps
+            low = together.least(off.min(keepdims=True))
+            if low == together.most(off.max(keepdims=True)):
+                return "numbers the rows"
     return ""

@@ -8,7 +8,7 @@ take the same branches. With one process, nothing is sent and no number changes.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import ParamSpec, TypeVar, cast
 
@@ -101,6 +101,13 @@ class Collective:
         """
         assert whole is not None  # noqa: S101
         return whole
+
+    def in_turn(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the blocks of all processes in the first one, in their order.
+
+        The others send theirs, and yield nothing.
+        """
+        yield from blocks
 
     def attempt(
         self, work: Callable[P, T], *arguments: P.args, **options: P.kwargs
@@ -204,9 +211,7 @@ class Processes(Collective):
         counts = self.each(len(array))
         if self.rank:
             for block in _blocks(array):
-                message = torch.tensor(block)
-                size = message.numel() * message.element_size()
-                self._call(size, self._torch.send, message, 0)
+                self._send(torch.tensor(block))
             return None
         whole: np.ndarray = np.empty((sum(counts), *array.shape[1:]), array.dtype)
         whole[: len(array)] = array
@@ -232,11 +237,31 @@ class Processes(Collective):
         first = counts[0]
         for rank, count in enumerate(counts[1:], 1):
             for block in _blocks(whole[first : first + count]):
-                message = torch.tensor(block)
-                size = message.numel() * message.element_size()
-                self._call(size, self._torch.send, message, rank)
+                self._send(torch.tensor(block), rank)
             first += count
         return whole[: counts[0]]
+
+    def in_turn(self, blocks: Iterable[bytes]) -> Iterator[bytes]:  # noqa: D102
+        length = torch.zeros(1, dtype=torch.int64)
+        if self.rank:
+            for block in blocks:
+                self._send(torch.tensor([len(block)]))
+                self._send(torch.frombuffer(bytearray(block), dtype=torch.uint8))
+            self._send(length)
+            return
+        yield from blocks
+        for rank in range(1, self.size):
+            while True:
+                self._call(0, self._torch.recv, length, rank)
+                if not int(length):
+                    break
+                message = torch.empty(int(length), dtype=torch.uint8)
+                self._call(0, self._torch.recv, message, rank)
+                yield message.numpy().tobytes()
+
+    def _send(self, message: torch.Tensor, rank: int = 0) -> None:
+        size = message.numel() * message.element_size()
+        self._call(size, self._torch.send, message, rank)
 
 
 def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from descents.cells.columns import ColumnModel
 from descents.marginal.held_out import HeldOut
+from descents.optim.collective import ALONE, Collective
 from descents.rng import stream
 from descents.runs.results import Calibration, Distribution
 from descents.tables.spelling import text_of
@@ -24,7 +25,10 @@ MOST_CELLS = 300
 
 
 def distribution(
-    model: ColumnModel, observed: np.ndarray, filled: np.ndarray
+    model: ColumnModel,
+    observed: np.ndarray,
+    filled: np.ndarray,
+    together: Collective = ALONE,
 ) -> Distribution | None:
     """Return how often values occur in a column.
 
@@ -33,6 +37,8 @@ def distribution(
     model : ColumnModel
     observed, filled : float64 ndarray
         The observed cells and those that were filled: numbers, or codes of levels.
+    together : Collective
+        Processes that share the table, of which each has some rows.
 
     Returns
     -------
@@ -47,37 +53,45 @@ def distribution(
     >>> found.observed[0], found.observed[-1], sum(found.filled)
     (1, 2, 1)
     """
-    if not len(observed) or len(model.levels) > MOST_LEVELS:
+    if len(model.levels) > MOST_LEVELS:
         return None
     if model.levels:
         counts = [
             np.bincount(part.astype(np.int64), minlength=len(model.levels))
             for part in (observed, filled)
         ]
+        seen, fills = _summed(counts, together)
+        if not sum(seen):
+            return None
+        levels = [text_of(level) for level in model.levels]
         return Distribution(
-            levels=[text_of(level) for level in model.levels],
-            observed=counts[0].tolist(),
-            filled=counts[1].tolist() if len(filled) else [],
+            levels=levels, observed=seen, filled=fills if sum(fills) else []
         )
     both = np.concatenate([observed, filled])
     both = both[np.isfinite(both)]
-    ends = float(both.min()), float(both.max())
-    edges = np.linspace(*ends, BINS + 1)
-    if not np.isfinite(edges).all() or ends[0] == ends[1]:
-        return Distribution(
-            low=_value(model, ends[0]),
-            high=_value(model, ends[1]),
-            levels=[],
-            observed=[len(observed)],
-            filled=[len(filled)] if len(filled) else [],
-        )
+    low = float(together.least(np.min(both, initial=np.inf, keepdims=True))[0])
+    high = float(together.most(np.max(both, initial=-np.inf, keepdims=True))[0])
+    edges = np.linspace(low, high, BINS + 1) if low < high else np.array([np.inf])
+    if np.isfinite(edges).all():
+        counts = [np.histogram(part, edges)[0] for part in (observed, filled)]
+    else:
+        counts = [np.array([len(part)]) for part in (observed, filled)]
+    seen, fills = _summed(counts, together)
+    if not sum(seen):
+        return None
     return Distribution(
-        low=_value(model, ends[0]),
-        high=_value(model, ends[1]),
+        low=_value(model, low),
+        high=_value(model, high),
         levels=[],
-        observed=np.histogram(observed, edges)[0].tolist(),
-        filled=np.histogram(filled, edges)[0].tolist() if len(filled) else [],
+        observed=seen,
+        filled=fills if sum(fills) else [],
     )
+
+
+def _summed(counts: list[np.ndarray], together: Collective) -> list[list[int]]:
+    """Return the sums of counts over all processes."""
+    summed = together.sum_arrays(*(one.astype(np.float64) for one in counts))
+    return [one.astype(np.int64).tolist() for one in summed]
 
 
 def _value(model: ColumnModel, number: float) -> float | str:

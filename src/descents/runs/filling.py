@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from descents.marginal.intervals import CellIntervals, intervals
 from descents.marginal.posterior import Gaussian
 from descents.marginal.settings import Settings
 from descents.marginal.tables import TableModel
+from descents.optim.collective import Collective
 from descents.tables.dates import of_days
 from descents.tables.frames import short, stacked
 from descents.tables.limits import outward
@@ -105,6 +107,22 @@ class Filling:
     table: Table
     options: Options
 
+    @property
+    def together(self) -> Collective:
+        """Processes that share the table, of which each has some rows."""
+        return self.model.together
+
+    @property
+    def counts(self) -> tuple[int, np.ndarray]:
+        """The number of rows, and of missing cells of each column, of all processes."""
+        # A cached_property has a lock, in which threads would wait for each other.
+        if "_counts" not in vars(self):
+            lacking = np.isnan(self.codes)
+            own = np.append(float(len(lacking)), lacking.sum(0).astype(np.float64))
+            (found,) = self.together.sum_arrays(own)
+            vars(self)["_counts"] = int(found[0]), found[1:].astype(np.int64)
+        return cast("tuple[int, np.ndarray]", vars(self)["_counts"])
+
     @cached_property
     def codes(self) -> np.ndarray:
         """The modeled columns as numbers and codes of levels."""
@@ -155,7 +173,7 @@ class Filling:
         lacking = np.isnan(self.codes)
         for place, model in enumerate(self.model.columns):
             rows = np.flatnonzero(lacking[:, place])
-            if not len(rows):
+            if not self.counts[1][place]:
                 continue
             column = self.table.column(model.name)
             if model.levels:
@@ -210,7 +228,7 @@ def added_names(
         found, option = [NUMBER], "--imputations"
     elif options.intervals is not None:
         for model in models:
-            if np.isnan(table.column(model.name).values).any():
+            if table.column(model.name).extent.missing:
                 ends = ("set",) if model.levels else ("low", "high")
                 found += [f"{model.name}_{end}" for end in ends]
     complaints = Complaints()

@@ -16,6 +16,7 @@ from descents.marginal.posterior import Gaussian
 from descents.marginal.refinement import RefinedModel
 from descents.marginal.stored import restored, stored
 from descents.marginal.tables import TableModel, fit_table, modeled
+from descents.optim.collective import ALONE, Collective
 from descents.optim.runs import Status
 from descents.runs.apply import of_model, without_unseen
 from descents.runs.apply_facts import NOT_SAID, Arguments
@@ -109,6 +110,7 @@ def impute(
     options: Options,
     run: Run,
     progress: Callable[[str, float], None] | None = None,
+    together: Collective = ALONE,
 ) -> Imputed:
     """Fit a model to a table, test it on held-out cells, and prepare to fill the table.
 
@@ -120,6 +122,9 @@ def impute(
         The identity of the run.
     progress : callable, optional
         ``progress(part, share)``: the current part, and the finished share of the work.
+    together : Collective
+        Processes that share the table. Each has some rows, and fills these; the result is
+        that of the whole table.
 
     Raises
     ------
@@ -130,7 +135,7 @@ def impute(
     tell = progress or (lambda part, share: None)
     table = with_dates(table_of(data))
     dates = table.notes[len(table_of(data).notes) :]
-    filling = _fitted(table, options, tell)
+    filling = _fitted(table, options, tell, together)
     errors, intervals = Errors.of(filling.model.fitted), intervals_of(filling)
     columns, passed = columns_of(filling, errors, intervals), passed_columns(filling)
     filled, how = filled_table(filling, columns, passed), fills_of(options)
@@ -138,7 +143,8 @@ def impute(
     refinement = refinement_of(filling.model.fitted)
     pictures, tensors = pictures_of(filling, columns)
     tensors |= hidden_cells(filling.model.fitted.held_out, options.seed)
-    shape, runs = filling.codes.shape, filling.model.fitted.runs
+    (rows, missing), runs = filling.counts, filling.model.fitted.runs
+    shape = (rows, len(missing))
     result = ImputationResult(
         run=run,
         read=[*data.notes, *dates],
@@ -156,7 +162,7 @@ def impute(
             ),
         ],
         shape=list(shape),
-        observed=int((~np.isnan(filling.codes)).sum()),
+        observed=rows * len(missing) - int(missing.sum()),
         filled=filled,
         how=how,
         added=filling.added,
@@ -172,7 +178,7 @@ def impute(
         caption=caption_of(pictures),
         command=_command(run),
         **_of_fit(filling.model),
-        environment=environment(),
+        environment=environment(together.size),
         seconds=time.perf_counter() - begun,
     )
     quoted = replace(result, quote=quote_of_imputation(result))
@@ -196,14 +202,19 @@ def table_of(data: Data) -> Table:
 
 
 def _fitted(
-    table: Table, options: Options, tell: Callable[[str, float], None]
+    table: Table,
+    options: Options,
+    tell: Callable[[str, float], None],
+    together: Collective,
 ) -> Filling:
     """Fit a model to a table, and models to its resampled rows if imputations need them."""
-    added_names(modeled(table)[0], table, options)  # report errors before the fit
+    models, _ = modeled(table, together)
+    added_names(models, table, options)  # report errors before the fit
     tell("fitting", 0.0)
     model = fit_table(
         table,
         options.settings,
+        together=together,
         watch=lambda done, count: tell("refining", 0.3 + 0.3 * done / count),
     )
     filling = Filling(model, (), table, options)

@@ -110,7 +110,8 @@ def _spread(filling: Filling, place: int) -> float | None:
     """Return the standard deviation of a column of numbers."""
     if filling.model.columns[place].levels:
         return None
-    return float(np.nanstd(filling.codes[:, place]))
+    one = filling.model.fitted.features.columns[place]
+    return one.spread if isinstance(one, NumberFeatures) and one.low < one.high else 0.0
 
 
 def _distribution(
@@ -120,7 +121,8 @@ def _distribution(
     values = filling.codes[:, place]
     lacking = np.isnan(values)
     fills = np.zeros(0) if filled is None else filled[lacking, place]
-    return distribution(filling.model.columns[place], values[~lacking], fills)
+    model = filling.model.columns[place]
+    return distribution(model, values[~lacking], fills, filling.together)
 
 
 def columns_of_rows(filling: Filling) -> list[NewColumn]:
@@ -145,7 +147,7 @@ def passed_columns(filling: Filling) -> list[UnmodeledColumn]:
     found = []
     for one in filling.model.passed:
         own = filling.table.column(one.name)
-        missing, why = int(np.isnan(own.values).sum()), one.why
+        missing, why = own.extent.missing, one.why
         if missing and own.kind not in ("text", "empty"):  # which say so
             why += f"; {counted(missing, 'cell')} left missing"
         found.append(UnmodeledColumn(name=one.name, why=why, missing=missing))
@@ -160,13 +162,16 @@ def ignored_columns(filling: Filling) -> list[str]:
 
 def filled_cells(filling: Filling) -> FilledCells:
     """Return how many cells are filled."""
-    lacking = np.isnan(filling.codes)
+    lacking, (_, missing) = np.isnan(filling.codes), filling.counts
+    own = [lacking.any(1).sum(), lacking.all(1).sum(), _outside_range(filling, lacking)]
+    (summed,) = filling.together.sum_arrays(np.array(own, dtype=np.float64))
+    rows, blank, outside = summed.astype(np.int64).tolist()
     return FilledCells(
-        cells=int(lacking.sum()),
-        columns=int(lacking.any(0).sum()),
-        rows=int(lacking.any(1).sum()),
-        rows_without_cells=int(lacking.all(1).sum()),
-        outside_range=_outside_range(filling, lacking),
+        cells=int(missing.sum()),
+        columns=int((missing > 0).sum()),
+        rows=rows,
+        rows_without_cells=blank,
+        outside_range=outside,
     )
 
 
@@ -177,8 +182,7 @@ def constant_columns(filling: Filling) -> list[str]:
     """
     if filling.options.imputations is not None:
         return []
-    lacking = np.isnan(filling.codes).any(0)
-    flat = lacking & filling.model.fitted.constant
+    flat = (filling.counts[1] > 0) & filling.model.fitted.constant
     return [filling.model.columns[int(place)].name for place in np.flatnonzero(flat)]
 
 
@@ -289,7 +293,7 @@ def _column(
     """Return the numbers of a column."""
     fitted, model = filling.model.fitted, filling.model.columns[place]
     column = filling.table.column(model.name)
-    lacking = np.isnan(filling.codes[:, place])
+    count, missing = filling.counts[0], int(filling.counts[1][place])
     score, levels = fitted.scores[place], bool(model.levels)
     kind = "levels" if levels else "dates" if model.dates else "numbers"
     by = "model"
@@ -305,8 +309,8 @@ def _column(
         name=model.name,
         kind=kind,
         levels=len(model.levels),
-        observed=int((~lacking).sum()),
-        missing=int(lacking.sum()),
+        observed=count - missing,
+        missing=missing,
         filled_by=by if filling.options.imputations is None else "model",
         verdict=_verdict(score, by),
         held_out=held_out,
@@ -364,14 +368,19 @@ def intervals_of(filling: Filling) -> FillIntervals | None:
     columns = {}
     for place, model in enumerate(filling.model.columns):
         rows = lacking[:, place]
-        if not rows.any():
+        if not filling.counts[1][place]:
             continue
         width = size = None
         if model.levels:
-            size = float(found.sets[place][rows].sum(1).mean())
+            total = np.asarray(float(found.sets[place][rows].sum()))
+            (total,) = filling.together.sum_arrays(total)
+            size = float(total) / float(filling.counts[1][place])
             says = f"{size:.2g} levels"
         else:
-            width = float(np.median((found.upper - found.lower)[rows, place]))
+            own = (found.upper - found.lower)[rows, place]
+            every = filling.together.rows(own)  # of all, in the first process
+            width = None if every is None else float(np.median(every))
+            width = filling.together.from_first(width)
             says = f"{width:.2g} days" if model.dates else f"{width:.2g}"
         columns[model.name] = ColumnIntervals(width=width, levels=size, says=says)
     held_out = filling.model.fitted.held_out

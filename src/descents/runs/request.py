@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
 
 from descents import __version__
 from descents.cells.distributed import SharedTable
+from descents.cells.shared_rows import read_rows
 from descents.devices import processor
 from descents.errors import Complaints, InvalidValueError, called
 from descents.kernels.compiled import available
 from descents.optim.collective import ALONE, Collective
 from descents.runs.results import Environment, Formats
+from descents.runs.row_names import Numbered, notes_on
 from descents.runs.stored_reading import check_reading
 from descents.tables import files
 from descents.tables.blocks import TableOnDisk
 from descents.tables.csv_text import checked_delimiter, checked_encoding
-from descents.tables.frames import short
 from descents.tables.orders import ordered
 from descents.tables.sources import TableSource
 from descents.tables.tables import Table, check_name
@@ -225,10 +225,32 @@ class Reading:
         number = name.isascii() and name.isdigit()
         return name if self.header or not (text and number) else f"column{int(name)}"
 
-    def _on_disk(
-        self, given: TableSource, memory: int | None, together: Collective
-    ) -> TableOnDisk:
-        complaints, by = Complaints(), "--memory" if memory is not None else "torchrun"
+    def read_rows(self, source: str | TableSource, together: Collective) -> Data:
+        """Read the rows that this process has of a table that several processes share.
+
+        Raises
+        ------
+        InvalidValueError
+            If the file cannot be read, or if options do not fit it. The message lists all
+            problems.
+        """
+        given = source if isinstance(source, TableSource) else TableSource(source)
+        complaints = self._of_blocks(given, "torchrun")
+        with called(memory="torchrun"):
+            table = complaints.attempt(
+                read_rows, given.given, together, ignore=self.ignore
+            )
+        complaints.raise_any()
+        names, notes = tuple(c.name for c in table.columns), describe(table.columns)
+        how = f"rows are shared by {together.size} processes"
+        return Data(table, Numbered(table.rows), names, (how, *notes))
+
+    def _of_blocks(self, given: TableSource, by: str) -> Complaints:
+        """Report options that do not fit a table that is read in blocks of rows.
+
+        `by` is the option, or the program, that requires this.
+        """
+        complaints = Complaints()
         complaints.require(
             not self.levels,
             f"--levels is for columns of text, but {by} reads columns of numbers; "
@@ -252,6 +274,13 @@ class Reading:
         )
         if given.piped:
             complaints.raise_any()
+        return complaints
+
+    def _on_disk(
+        self, given: TableSource, memory: int | None, together: Collective
+    ) -> TableOnDisk:
+        by = "--memory" if memory is not None else "torchrun"
+        complaints = self._of_blocks(given, by)
 
         def opened() -> TableOnDisk:
             if memory is None:
@@ -301,7 +330,7 @@ class Data:
         notes = (*table.notes,)
         if identifier is not None:
             names = table.texts(identifier)
-            notes += _of_names(identifier, names)
+            notes += notes_on(identifier, names)
             if identifier in {column.name for column in table.columns}:
                 table = table.without([identifier])
         if not table.columns:
@@ -346,43 +375,6 @@ class Data:
             f"({100 * share:.3g}%)"
         )
         return cls(stored.to_sparse(), stored.row_names, stored.column_names, (note,))
-
-
-class Numbered(Sequence[str]):
-    """The names of rows that are numbered from 1; they are computed when requested.
-
-    Examples
-    --------
-    >>> names = Numbered(1000)
-    >>> len(names), names[0], list(names[998:])
-    (1000, '1', ['999', '1000'])
-    """
-
-    def __init__(self, rows: int) -> None:
-        self._places = range(1, rows + 1)
-
-    @overload
-    def __getitem__(self, place: int) -> str: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[str]: ...
-    def __getitem__(self, place: int | slice) -> str | list[str]:
-        if isinstance(place, slice):
-            return [str(k) for k in self._places[place]]
-        return str(self._places[place])
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-
-def _of_names(identifier: str, names: Sequence[str]) -> tuple[str, ...]:
-    """Return a note if rows have no name, or share one."""
-    counts = Counter(names)
-    blank = counts.pop("", 0)
-    shared = sum(count > 1 for count in counts.values())
-    says = [f"{counted(blank, 'row')} without a name"] if blank else []
-    if shared:
-        says.append(f"{counted(shared, 'name')} of several rows each")
-    return (f"{short(identifier)} (--id): {', '.join(says)}",) if says else ()
 
 
 def named_pairs(option: str, given: Sequence[str]) -> dict[str, str]:
@@ -472,8 +464,11 @@ def formats_of(data: Data) -> Formats | None:
     return None if formats is None else Formats(**formats)
 
 
-def environment() -> Environment:
-    """Return what computed a result: the versions of the libraries, and the machine."""
+def environment(processes: int = 1) -> Environment:
+    """Return what computed a result: the versions of the libraries, and the machine.
+
+    `processes` is how many shared the table.
+    """
     return Environment(
         descents=__version__,
         torch=torch.__version__,
@@ -481,4 +476,5 @@ def environment() -> Environment:
         processor=processor(),
         threads=torch.get_num_threads(),
         compiled=available(),
+        processes=processes if processes > 1 else None,
     )

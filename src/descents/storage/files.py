@@ -12,7 +12,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BufferedWriter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -123,12 +124,18 @@ def check_space(folder: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes, *, alone: bool = False) -> None:
-    """Write a file under a temporary name, then rename it.
+    """Write a file under a temporary name, then rename it; see `written`."""
+    with written(path, alone=alone) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def written(path: Path, *, alone: bool = False) -> Iterator[BufferedWriter]:
+    """Open a file under a temporary name, and rename it when it is complete.
 
     Parameters
     ----------
     path : Path
-    content : bytes
     alone : bool
         Whether the file is in a folder of the user, and not in the work of a run: a link
         is then followed, and what killed processes left of the file is removed.
@@ -148,7 +155,7 @@ def write_bytes(path: Path, content: bytes, *, alone: bool = False) -> None:
     temporary = _temporary(path)
     try:
         with open(temporary, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

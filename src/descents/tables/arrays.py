@@ -18,6 +18,7 @@ from descents.tables.tables import Table, from_arrow
 from descents.tables.triples import Triples, stored_once
 
 if TYPE_CHECKING:
+    import pyarrow
     from numpy.lib.npyio import NpzFile
     from scipy.sparse import sparray
 
@@ -209,7 +210,6 @@ def read_arrays(
     where: str, path: Path, ignore: Sequence[str], skip: Sequence[str]
 ) -> Table | Triples:
     """Read a file of numpy or scipy.sparse."""
-    import pyarrow
     import scipy.sparse
 
     try:
@@ -252,6 +252,19 @@ def read_arrays(
             "each"
         )
     check_columns(where, array.shape[1])
+    return from_arrow(where, columns_of_array(array), ignore, skip)
+
+
+def columns_of_array(array: np.ndarray) -> pyarrow.Table:
+    """Return the columns of an array, with the names "0", "1", ...
+
+    Examples
+    --------
+    >>> columns_of_array(np.zeros((2, 1), dtype=">f2")).schema.types
+    [DataType(float)]
+    """
+    import pyarrow
+
     if array.dtype.kind == "f":
         narrow = np.float32 if array.itemsize <= 4 else np.float64
         with np.errstate(all="ignore"):  # NaNs of other widths; too large is infinite
@@ -259,7 +272,7 @@ def read_arrays(
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     columns = [pyarrow.array(np.ascontiguousarray(column)) for column in array.T]
     names = [str(place) for place in range(array.shape[1])]
-    return from_arrow(where, pyarrow.table(columns, names=names), ignore, skip)
+    return pyarrow.table(columns, names=names)
 
 
 def array_name(where: str, names: Sequence[str]) -> str:

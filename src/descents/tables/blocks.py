@@ -94,7 +94,7 @@ class TableOnDisk:
         if isinstance(source, np.memmap):
             reader = _mapped(source)
         elif isinstance(source, str | Path):
-            reader = _opened(source)
+            reader = opened(source)
         else:
             raise InvalidValueError(
                 f"the table is a {type(source).__name__}; give the path of a .npy or "
@@ -223,7 +223,14 @@ class TableOnDisk:
             )
 
 
-def _opened(source: str | Path) -> ArrayRows | ParquetRows:
+def opened(source: str | Path) -> ArrayRows | ParquetRows:
+    """Return the reader of a .npy or .parquet file.
+
+    Raises
+    ------
+    InvalidValueError
+        If it is another file, or cannot be read.
+    """
     where, path = str(source), folder_path(source)
     suffix = path.suffix.lower()
     if suffix not in (".npy", ".parquet"):

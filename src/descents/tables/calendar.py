@@ -65,6 +65,17 @@ def with_dates(table: Table, names: Collection[str] | None = None) -> Table:
     return replace(table, columns=tuple(columns), notes=tuple(notes))
 
 
+def are_dates(values: np.ndarray) -> bool:
+    """Return whether all numbers have the form YYYYMMDD; NaN is a missing cell.
+
+    Examples
+    --------
+    >>> are_dates(np.array([20210228.0, np.nan])), are_dates(np.array([20210229.0]))
+    (True, False)
+    """
+    return _days(values) is not None
+
+
 def _dated(column: Column, days: np.ndarray) -> Column:
     """Return a column of numbers as one of dates."""
     dated = replace(as_column(column.name, "date", days), cells=column.cells)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
@@ -26,6 +27,53 @@ MOST_LEVELS = 20
 """Maximum number of different values of a text column that is a category."""
 MOST_LINES = 12
 """Maximum number of lines that `describe` returns, unless there are more types."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How many cells of a column are observed, and the range of their numbers or codes.
+
+    Attributes
+    ----------
+    observed, missing : int
+    low, high : float
+        NaN if no cell is observed.
+    """
+
+    observed: int
+    missing: int
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Extent:
+        """Return the extent of some values, NaN where missing.
+
+        Examples
+        --------
+        >>> Extent.of(np.array([2.0, np.nan, 1.0]))
+        Extent(observed=2, missing=1, low=1.0, high=2.0)
+        """
+        seen = values[~np.isnan(values)]
+        ends = (float(seen.min()), float(seen.max())) if len(seen) else (np.nan,) * 2
+        return cls(len(seen), len(values) - len(seen), *ends)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Extent]) -> Extent:
+        """Return the extent of the values of several parts.
+
+        Examples
+        --------
+        >>> Extent.joined([Extent(0, 2, np.nan, np.nan), Extent(1, 0, 5.0, 5.0)])
+        Extent(observed=1, missing=2, low=5.0, high=5.0)
+        """
+        some = [one for one in parts if one.observed]
+        return cls(
+            sum(one.observed for one in parts),
+            sum(one.missing for one in parts),
+            min((one.low for one in some), default=np.nan),
+            max((one.high for one in some), default=np.nan),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +102,8 @@ class Column:
         hold the values of a model. The column then has no observed cell.
     decimal : {".", ","} or None
         The decimal mark that was requested for the file; None if it was not.
+    whole_extent : Extent, optional
+        The extent of the column in all rows, if other processes have some of them.
 
     Examples
     --------
@@ -74,6 +124,12 @@ class Column:
     cells: pyarrow.Array = field(default=None, repr=False)
     fitted: pyarrow.DataType = field(default=None, repr=False)
     decimal: str | None = field(default=None, repr=False)
+    whole_extent: Extent | None = field(default=None, repr=False)
+
+    @cached_property
+    def extent(self) -> Extent:
+        """The numbers of observed and missing cells, and the observed range."""
+        return self.whole_extent or Extent.of(self.values)
 
 
 def _span(group: Sequence[Column]) -> str:
@@ -92,11 +148,11 @@ def _clause(columns: Sequence[Column]) -> str:
     if len(columns) == 1 and columns[0].says:
         return columns[0].says
     kind = columns[0].kind
-    observed = [column.values[~np.isnan(column.values)] for column in columns]
+    extents = [column.extent for column in columns]
     counts = [len(column.levels) for column in columns]
     levels = _between(min(counts), max(counts))
     if kind == "number":
-        low, high = min(map(np.min, observed)), max(map(np.max, observed))
+        low, high = min(one.low for one in extents), max(one.high for one in extents)
         exact = columns[0].whole and max(-low, high) < 1e15
         ends = [f"{x:.0f}" for x in (low, high)] if exact else shown((low, high))
         clause = "whole numbers" if columns[0].whole else "numbers"
@@ -105,7 +161,7 @@ def _clause(columns: Sequence[Column]) -> str:
         different = [len(column.levels) for column in columns]
         if max(different) == 1:
             clause = "text of a single value"
-        elif [len(values) for values in observed] == different:
+        elif [one.observed for one in extents] == different:
             clause = f"text, all {levels} values different"
         else:
             clause = f"text of {levels} different values"
@@ -113,7 +169,7 @@ def _clause(columns: Sequence[Column]) -> str:
         clause = f"{kind} of {levels} level{'s' * (max(counts) > 1)}"
     else:
         clause = {"date": "dates or times"}.get(kind, kind)
-    holes = sum(map(len, (c.values for c in columns))) - sum(map(len, observed))
+    holes = sum(one.missing for one in extents)
     if holes and kind != "empty":
         clause += f", {holes} missing{' in all' * (len(columns) > 1)}"
     return clause
@@ -140,6 +196,11 @@ def as_column(
     column = Column(name, kind, values, tuple(levels), whole, "", written)
     object.__setattr__(column, "says", _clause([column]))  # `replace` takes longer
     return column
+
+
+def described(column: Column) -> Column:
+    """Return a column with its description."""
+    return replace(column, says=_clause([replace(column, says="")]))
 
 
 # From arrow
@@ -191,8 +252,12 @@ def _is_odd(kind: pyarrow.DataType) -> bool:
 
 def text_kind(values: np.ndarray, levels: Sequence[object]) -> Kind:
     """Return whether text is a category or free text."""
-    repeats = len(levels) < np.count_nonzero(~np.isnan(values))
-    return "category" if repeats and len(levels) <= MOST_LEVELS else "text"
+    return kind_of_text(len(levels), int(np.count_nonzero(~np.isnan(values))))
+
+
+def kind_of_text(levels: int, observed: int) -> Kind:
+    """Return whether text is a category, by the numbers of its values and its cells."""
+    return "category" if levels < observed and levels <= MOST_LEVELS else "text"
 
 
 def _coded(

@@ -135,7 +135,7 @@ def content(table: Table, source: str, target: Path) -> bytes:
     if kind == ".parquet":
         return _parquet(table.source.frame)
     if kind in ARRAYS:
-        array, buffer = _array(table, target), io.BytesIO()
+        array, buffer = array_of(table, target), io.BytesIO()
         if kind == ".npy":
             np.save(buffer, array)
         else:
@@ -155,7 +155,7 @@ def _parquet(frame: pyarrow.Table) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
-def _array(table: Table, target: Path) -> np.ndarray:
+def array_of(table: Table, target: Path) -> np.ndarray:
     """Return all columns of a source as an array, of the type that was read if possible."""
     columns, frame = [], table.source.frame
     for name, cells in zip(frame.column_names, frame.columns, strict=True):
