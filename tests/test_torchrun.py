@@ -141,7 +141,7 @@ def test_a_refusal_is_one_sentence(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["train", "impute"])
+@pytest.mark.parametrize("name", ["train", "apply"])
 def test_other_commands_run_in_one_process(tables: Path, name: str) -> None:
     done = torchrun(2, name, str(tables / "complete.npy"), "--target", "0")
     (says,) = said(done)
@@ -157,6 +157,47 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     (says,) = said(done)
     assert "neither a .npy nor a .parquet file" in says
     assert "leave torchrun out to read it whole" in says
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["npy", "parquet"])
+def test_processes_impute_as_one_does(tmp_path: Path, kind: str) -> None:
+    generator = np.random.default_rng(5)
+    table = generator.normal(size=(3000, 2)) @ generator.normal(size=(2, 8))
+    table += 0.3 * generator.normal(size=table.shape)
+    table[generator.random(table.shape) < 0.2] = np.nan
+    source = tmp_path / f"table.{kind}"
+    if kind == "npy":
+        np.save(source, table)
+    else:
+        frame = pd.DataFrame(table, columns=list("abcdefgh"))
+        frame["level"] = np.where(np.nan_to_num(table[:, 0]) > 0, "up", "down")
+        frame.loc[::5, "level"] = None
+        frame.to_parquet(source, row_group_size=500)
+    filled = {k: tmp_path / f"filled-{k}.{kind}" for k in (1, 2, 3)}
+    words = ["impute", str(source), str(filled[1]), "--out", str(tmp_path / "1")]
+    assert main(words) == 0
+    for count in (2, 3):
+        out = str(tmp_path / str(count))
+        words = ["impute", str(source), str(filled[count]), "--out", out]
+        done = torchrun(count, *words)
+        assert done.returncode == 0, done.stderr
+        assert result_of(tmp_path / str(count))["loss"] == pytest.approx(
+            result_of(tmp_path / "1")["loss"], rel=1e-10
+        )
+        once = filled[count].read_bytes()
+        filled[count].unlink()
+        done = torchrun(count, *words, "--resume")  # another number could go on too
+        assert done.returncode == 0, done.stderr
+        assert filled[count].read_bytes() == once
+    if kind == "npy":
+        whole, *others = (np.load(path) for path in filled.values())
+        for other in others:
+            np.testing.assert_allclose(other, whole, rtol=1e-9, atol=1e-9)
+    else:
+        whole, *others = (pd.read_parquet(path) for path in filled.values())
+        for other in others:
+            pd.testing.assert_frame_equal(other, whole, rtol=1e-9)
 
 
 @pytest.mark.slow
@@ -259,6 +300,9 @@ assert (whole is None) == (rank > 0)
 if rank == 0:
     assert whole.shape == (30, 1) and whole[[0, 9, 19], 0].tolist() == [0, 100, 200]
 assert np.array_equal(one.dealt(whole, mine), mine)
+own = [b"", bytes([rank]) * 5, b"last"][: rank + 1]
+blocks = list(one.in_turn(own))
+assert blocks == ([b"", bytes([1]) * 5, bytes([2]) * 5, b"last"] if rank == 0 else [])
 before = one.messages, one.sent
 one.sum(x)
 assert (one.messages, one.sent) == (before[0] + 1, before[1] + 48)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SHARED = ("factorize", "impute")
 """The commands that several processes can share."""
-PATIENCE = 10.0
+PATIENCE = 30.0
 """How many seconds a process that was refused waits for the first one to say why. Once that
 one has ended, torchrun ends the others."""
 

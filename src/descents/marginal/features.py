@@ -24,8 +24,11 @@ of scores, and to indicators. They were chosen on hidden cells of 15 tables."""
 
 MOST_KNOTS = 2**17
 """If a column has more observed values, nearly equal ones share a knot."""
-KNOTS_PER_SPREAD = 1024
-"""Number of these knots per standard deviation at the mean; there are fewer far from it."""
+KNOTS_PER_UNIT = 512
+"""Groups of nearly equal values within a standard deviation of the mean, and within a
+factor of e of the distance from the smallest or the largest value."""
+LEAST_DISTANCE = 1e-16
+"""The smallest of these distances, as a share of the standard deviation."""
 
 LEAST_RELATED = 3.5
 """Squares are features if their covariance with another column is larger than this many
@@ -328,8 +331,8 @@ def _of_numbers(
     one = NumberFeatures(center, spread, low, high, none, none, None, False)
     if plain:
         return one
-    standard = (center, spread) if number > MOST_KNOTS else None
-    knots, counts = _counted(seen, weights, standard, together)
+    groups = _groups(seen, one) if number > MOST_KNOTS else seen
+    knots, counts = _counted(groups, seen, weights, together)
     if len(knots) <= 2:
         return one
     scores = ndtri((np.cumsum(counts) - counts / 2) / total)
@@ -343,33 +346,38 @@ def _of_numbers(
     return NumberFeatures(center, spread, low, high, knots, scores, of_squares, skewed)
 
 
-def _counted(
-    seen: np.ndarray,
-    weights: np.ndarray,
-    standard: tuple[float, float] | None,
-    together: Collective,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distinct values of a column in order, and the sum of weights of each.
+def _groups(seen: np.ndarray, column: NumberFeatures) -> np.ndarray:
+    """Return the group of each value: nearly equal values have the same.
 
-    With the mean and the standard deviation of the column in `standard`, nearly equal
-    values z are counted together, by arsinh(z): about 1/1024 standard deviations near the
-    mean, and in proportion to z far from it. Their mean is returned. What is counted
-    together does not depend on how the rows are shared among processes, and there are some
-    ten thousand groups at most.
+    It is the sum of three whole numbers that do not fall where values rise. They are the
+    rounded multiples of arsinh(z) of standardized values z, which divides the middle, and
+    of the logarithms of the distances from the smallest and the largest value, which divide
+    the sides of skewed columns. The groups do not depend on how processes share the rows,
+    and there are some ten thousand.
     """
-    groups = seen
-    if standard is not None:
-        center, spread = standard
-        groups = np.rint(np.arcsinh((seen - center) / spread) * KNOTS_PER_SPREAD)
+    spread = column.spread
+    middle = np.arcsinh((seen - column.center) / spread)
+    above, below = (
+        np.log(np.maximum(distance / spread, LEAST_DISTANCE))
+        for distance in (seen - column.low, column.high - seen)
+    )
+    parts = (np.rint(part * KNOTS_PER_UNIT) for part in (middle, above, -below))
+    return np.asarray(sum(parts))
+
+
+def _counted(
+    groups: np.ndarray, seen: np.ndarray, weights: np.ndarray, together: Collective
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of each group of values, in order, and its sum of weights."""
     found, places = np.unique(groups, return_inverse=True)
     counts = np.bincount(places, weights, len(found))
     sums = np.bincount(places, weights * seen, len(found))
     parts = together.each((found, counts, sums))
     if len(parts) > 1:
-        groups, counts, sums = map(np.concatenate, zip(*parts, strict=True))
-        found, places = np.unique(groups, return_inverse=True)
+        every, counts, sums = map(np.concatenate, zip(*parts, strict=True))
+        found, places = np.unique(every, return_inverse=True)
         counts, sums = (np.bincount(places, one) for one in (counts, sums))
-    return (found if standard is None else sums / counts), counts
+    return (found if groups is seen else sums / counts), counts
 
 
 def _is_skewed(off: float, count: float) -> bool:
