@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
 from descents.errors import Complaints, InvalidValueError
 
@@ -125,16 +124,11 @@ def check_shared(
     size = started()[1]
     if size == 1:
         return
-    source = click.get_current_context().get_parameter_source("held_out")
     many = f"but torchrun started {size}"
     for holds, problem in (
         (memory is None, f"--memory is for one process, {many}"),
         (workers == 1, f"--workers divides the starts of one process, {many}"),
         (impute is None, f"--impute fills a table in one process, {many}"),
         (coverage is None, f"--intervals fits twice in one process, {many}"),
-        (
-            source is not ParameterSource.COMMANDLINE,
-            f"--held-out hides cells in one process, {many}",
-        ),
     ):
         complaints.require(holds, f"{problem}; leave it out, or start one process")

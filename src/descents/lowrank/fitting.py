@@ -9,6 +9,7 @@ import numpy as np
 
 from descents.cells.base import Cells
 from descents.cells.dense import Dense
+from descents.cells.distributed import Distributed
 from descents.cells.streamed import Streamed
 from descents.devices import numpy_dtype
 from descents.errors import InvalidValueError
@@ -24,6 +25,7 @@ from descents.lowrank.folds import dealt, with_holes
 from descents.lowrank.huber_width import with_widths
 from descents.lowrank.judged import Judged
 from descents.lowrank.judging import Unseen, judged
+from descents.lowrank.judging_shared import judged_together
 from descents.lowrank.matrices import is_sparse
 from descents.lowrank.notices import (
     hopeless,
@@ -124,7 +126,7 @@ def fit(
         noise=implied,
         scales=data.scales,
     )
-    both = _judged(result, replace(control, seconds=seconds))
+    both = _judged(result, table, replace(control, seconds=seconds))
     if both is not None:
         result = replace(result, judged=both[0], unseen=both[1])
     result = replace(result, far=_far(result))
@@ -139,7 +141,9 @@ def _seconds_left(control: RunControl, begun: float) -> float | None:
     return max(0.0, control.seconds - (time.monotonic() - begun))
 
 
-def _judged(fit: Fitted, control: RunControl) -> tuple[Judged, Unseen] | None:
+def _judged(
+    fit: Fitted, table: CodedTable, control: RunControl
+) -> tuple[Judged, Unseen] | None:
     """Fit without some of the cells, and compare predictions of them with constants.
 
     It is None if no cell is missing and nothing was chosen by held-out cells, if the table
@@ -149,9 +153,14 @@ def _judged(fit: Fitted, control: RunControl) -> tuple[Judged, Unseen] | None:
     found = problem.cells
     by_cells = fit.selection is not None and fit.selection.how == "cells"
     wanted = noise.lacks_cells(found) or by_cells
-    if not (wanted and settings.held_out) or isinstance(found, Streamed):
+    if not (wanted and settings.held_out) or control.seconds == 0:
         return None
-    if fit.runs.interrupted or control.seconds == 0:
+    if fit.runs.interrupted:
+        return None
+    if isinstance(found, Distributed):
+        exact = _is_exact(fit, found)
+        return judged_together(fit, table, control, exact=exact)
+    if isinstance(found, Streamed):
         return None
     dtype = np.dtype(numpy_dtype(problem.dtype))
     given = fit.penalty if fit.noise is None else None
@@ -175,7 +184,7 @@ def _judged(fit: Fitted, control: RunControl) -> tuple[Judged, Unseen] | None:
 def _is_exact(fit: Fitted, found: Cells) -> bool:
     """Return whether fewer parameters than cells fit the table exactly."""
     problem = fit.problem
-    parameters = problem.rank * (sum(found.shape) - problem.rank)
+    parameters = problem.rank * (sum(found.whole_shape) - problem.rank)
     exact = fit.noise is not None and fit.noise.l2 == 0
     if found.observed > parameters + found.coordinates:
         exact |= fit.loss <= EXACT * fit.constants_loss

@@ -190,6 +190,33 @@ def judged(
     )
     levels = np.array([len(model.levels) for model in models])
     parts = [_of_fold(problem, runs.parameters, k, levels) for k in range(count)]
+    constants = np.array(
+        [codes[0] for codes in decoded(found, found.offsets[None], found.cuts)]
+    )
+    return concluded(parts, levels, constants, exact=exact)
+
+
+Part = tuple[HeldOut, HeldOut, np.ndarray]
+"""What one fit says of the cells that it has not seen: by their losses, as predicted (see
+`Unseen`), and the rows of the cells."""
+
+
+def concluded(
+    parts: Sequence[Part], levels: np.ndarray, constants: np.ndarray, *, exact: bool
+) -> tuple[Judged, Unseen]:
+    """Return what follows from the cells that some fits have not seen.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+        One for each fit.
+    levels : int64 ndarray of shape (columns,)
+        How many levels each column has; 0 for numbers.
+    constants : float64 ndarray of shape (columns,)
+        The best constant of each column.
+    exact : bool
+        See `judged`.
+    """
     losses = HeldOut.joined([part[0] for part in parts])
     predicted = HeldOut.joined([part[1] for part in parts])
     rows = np.concatenate([part[2] for part in parts])
@@ -198,9 +225,6 @@ def judged(
     constant = np.zeros(len(levels), dtype=bool)
     if not exact:
         constant = _better_constants(losses, scores, levels)
-    constants = np.array(
-        [codes[0] for codes in decoded(found, found.offsets[None], found.cuts)]
-    )
     unseen = Unseen(levels, constant, losses, predicted, rows, folds)
     errors = relative_errors(unseen.as_filled(losses), levels)
     overall = len(rows), float(errors[0]), deviation_of(errors)
@@ -250,7 +274,7 @@ def _of_fold(
     parameters: Mapping[str, np.ndarray],
     start: int,
     levels: np.ndarray,
-) -> tuple[HeldOut, HeldOut, np.ndarray]:
+) -> Part:
     """Return what one fit says of the cells that it has not seen, and their rows."""
     rank, _, fold = problem.numbered[start]
     alone, found = problem.alone(rank, fold), problem.template.cells

@@ -105,7 +105,7 @@ class Collective:
     def in_turn(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
         """Yield the blocks of all processes in the first one, in their order.
 
-        The others send theirs, and yield nothing.
+        The others send theirs, and yield nothing. Empty blocks may be left out.
         """
         yield from blocks
 
@@ -244,7 +244,7 @@ class Processes(Collective):
     def in_turn(self, blocks: Iterable[bytes]) -> Iterator[bytes]:  # noqa: D102
         length = torch.zeros(1, dtype=torch.int64)
         if self.rank:
-            for block in blocks:
+            for block in filter(None, blocks):  # a length of 0 is the end
                 self._send(torch.tensor([len(block)]))
                 self._send(torch.frombuffer(bytearray(block), dtype=torch.uint8))
             self._send(length)

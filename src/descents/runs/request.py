@@ -358,10 +358,7 @@ class Data:
         how = "read in blocks of rows"
         if isinstance(table, SharedTable):
             rows = table.all_rows
-            how = (
-                f"shared by {table.together.size} processes, which do not hide cells to "
-                "judge the fit (--held-out)"
-            )
+            how = f"shared by {table.together.size} processes"
         note = f"{counted(rows, 'row')} and {counted(wide, 'column')} of numbers, {how}"
         return cls(table, Numbered(rows), table.names, (note,))
 

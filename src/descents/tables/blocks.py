@@ -6,7 +6,7 @@ import copy
 import mmap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -123,6 +123,7 @@ class TableOnDisk:
         if self.dtype not in (np.float32, np.float64):
             raise InvalidValueError(f"dtype is {dtype}; give float32 or float64")
         self._stamp = file_stamp(reader.where, reader.path)
+        self._hidden: tuple[np.ndarray, np.ndarray] | None = None
         self.passes = 0
         """Number of times that reading began at the first row."""
 
@@ -166,6 +167,27 @@ class TableOnDisk:
         other.first_row, other.shape = place.start, (other._reader.rows, self.shape[1])
         return other
 
+    def without_cells(self, rows: np.ndarray, columns: np.ndarray) -> Self:
+        """Return the table with some cells missing.
+
+        Parameters
+        ----------
+        rows, columns : int ndarray
+            The positions of the cells; rows are sorted.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "table.npy"
+        >>> np.save(path, np.arange(6.0).reshape(3, 2))
+        >>> part = TableOnDisk(path, "1MB").without_cells(np.array([2]), np.array([0]))
+        >>> [block.tolist() for _, block in part.blocks(2)]
+        [[[0.0, 1.0], [2.0, 3.0]], [[nan, 5.0]]]
+        """
+        other = copy.copy(self)
+        other._hidden = rows, columns
+        return other
+
     @property
     def edges(self) -> list[int]:
         """Where the row groups of the file begin; none in an array."""
@@ -201,6 +223,10 @@ class TableOnDisk:
                     break
                 place = slice(first, first + len(block))
                 first = place.stop
+                if self._hidden is not None:
+                    hidden, columns = self._hidden
+                    here = slice(*np.searchsorted(hidden, [place.start, place.stop]))
+                    block[hidden[here] - place.start, columns[here]] = np.nan
                 yield place, block
                 del block
         except (OSError, EOFError) as error:
