@@ -175,7 +175,12 @@ def typed_column(name: str, cells: pyarrow.Array, ordered: bool) -> Column:
     if not _is_odd(kind):
         values, levels = _coded(cells.cast(large_string()).dictionary_encode(), False)
         return as_column(name, text_kind(values, levels), values, levels)
-    raise InvalidValueError(
+    raise wrong_type(name, kind)
+
+
+def wrong_type(name: str, kind: pyarrow.DataType) -> InvalidValueError:
+    """Return the error for a column of a type that cannot be read."""
+    return InvalidValueError(
         f"column {short(name)!r} has values of type {short(str(kind))}; give "
         "numbers, text, booleans or dates, or leave the column out"
     )
