@@ -105,7 +105,7 @@ def _clause(columns: Sequence[Column]) -> str:
     counts = [len(column.levels) for column in columns]
     levels = _between(min(counts), max(counts))
     if kind == "number":
-        low, high = min(map(np.min, observed)), max(map(np.max, observed))
+        low, high = min(x.min() for x in observed), max(x.max() for x in observed)
         exact = columns[0].whole and max(-low, high) < 1e15
         ends = [f"{x:.0f}" for x in (low, high)] if exact else shown((low, high))
         clause = "whole numbers" if columns[0].whole else "numbers"
@@ -139,8 +139,8 @@ def as_column(
     """Return a column with its description; a column without values has kind "empty"."""
     if np.isnan(values).all():
         kind, levels, whole, written = "empty", (), False, None
-    infinite = np.flatnonzero(np.isinf(values))
-    if len(infinite):
+    if np.isinf(values).any():
+        infinite = np.flatnonzero(np.isinf(values))
         raise InvalidValueError(
             f"column {short(name)!r} has {counted(len(infinite), 'infinite value')}, the "
             f"first in row {infinite[0] + 1} (1-based); give finite numbers, or leave the "
