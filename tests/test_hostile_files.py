@@ -127,6 +127,26 @@ def test_small_files_of_huge_tables(tmp_path: Path) -> None:
         assert any(word in said for word in words.split("|")), said
 
 
+def test_sparse_matrices_of_very_many_equal_cells(tmp_path: Path) -> None:
+    blocks = tmp_path / "blocks.npz"
+    content: dict[str, Any] = {
+        "indptr": np.array([0, 1]),
+        "indices": np.array([0]),
+        "format": np.array(b"bsr"),
+        "shape": np.array([20_000, 1000]),
+        "data": np.ones((1, 20_000, 1000), np.int8),
+    }
+    np.savez_compressed(blocks, **content)
+    path = sparse_file(tmp_path / "cells.npz", 10, 10, 1)
+    with np.load(path) as loaded:
+        other = dict(loaded)
+    other["data"] = np.ones(2 * 10**7, np.float32)
+    other["row"] = other["col"] = np.zeros(2 * 10**7, np.int8)
+    np.savez_compressed(path, **other)
+    for said in limited(blocks, path):
+        assert "its table of 20000000 stored cells takes 2.0 GB" in said
+
+
 def test_archives_that_lie_about_their_members(tmp_path: Path) -> None:
     whole = packed(X=np.ones((3, 2)))
     places = {"stored": 24, "packed": 20, "method": 10, "offset": 42}

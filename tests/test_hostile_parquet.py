@@ -131,14 +131,27 @@ def test_row_groups_that_have_more_than_is_declared(tmp_path: Path) -> None:
             of_field(group, 3)[2] = 5
 
     path = tmp_path / "t.parquet"
-    path.write_bytes(changed(frame, fewer))
+    path.write_bytes(changed(frame, fewer, row_group_size=10**8))
     assert "but the file has only" in limited(path)[0]
+
+
+def test_rows_that_row_groups_do_not_have(tmp_path: Path) -> None:
+    def twice(tree: list[Any]) -> None:
+        groups = of_field(tree, 4)[2]
+        groups[1] = groups[1] * 2
+
+    path = tmp_path / "t.parquet"
+    path.write_bytes(changed(pa.table({"a": [1.0, 2.0]}), twice))
+    words = "it declares 2 rows, and its row groups 4"
+    refused(lambda: read(path), words)
+    refused(lambda: TableOnDisk(path, "10MB"), words)
 
 
 def test_row_groups_that_share_their_pages(tmp_path: Path) -> None:
     def repeated(tree: list[Any]) -> None:
         groups = of_field(tree, 4)[2]
         groups[1] = groups[1] * 1000
+        of_field(tree, 3)[2] *= 1000
 
     path = tmp_path / "t.parquet"
     path.write_bytes(changed(pa.table({"a": np.arange(10**4)}), repeated))

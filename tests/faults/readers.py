@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -287,7 +288,10 @@ def read_partial(rng: Random, run: Path) -> None:
 
 def read_models(rng: Random, folder: Path) -> None:
     """Load the models that were saved, and use them."""
-    rng.choice((_imputer, _ratings))(folder)
+    with warnings.catch_warnings():
+        # Levels that a changed model does not know; those of numpy remain errors.
+        warnings.simplefilter("ignore", UserWarning)
+        rng.choice((_imputer, _ratings))(folder)
 
 
 def _imputer(folder: Path) -> None:

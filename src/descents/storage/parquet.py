@@ -17,8 +17,10 @@ OF_TEXT = 200
 """The memory, in bytes, that Python needs for a text in addition to its characters."""
 OF_DECIMAL = 128
 """The memory, in bytes, of a Decimal of Python."""
+MUCH = 2**25
+"""The bytes of texts that are measured together, or more if much memory is allowed."""
 MOST_ROWS = 2**16
-"""Number of rows of which the texts are measured together."""
+"""Maximum number of rows whose texts are measured together."""
 
 
 def bytes_to_read(file: ParquetFile, found: Declared, most: int) -> int:
@@ -76,7 +78,7 @@ def _measured(
         return 0
     names = [file.schema.column(found.columns.index(each)).path for each in columns]
     together = max(1, sum(column.longest for column in columns))
-    rows = min(MOST_ROWS, max(1, most // (4 * together)))
+    rows = min(MOST_ROWS, max(1, max(most // 4, MUCH) // together))
     size = 0
     for batch in file.iter_batches(rows, columns=names, use_threads=False):
         size += sum(map(_bytes_of, batch.columns))

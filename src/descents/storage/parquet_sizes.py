@@ -257,7 +257,7 @@ def declared(file: BinaryIO) -> Declared:
     length = file.seek(0, 2)
     fields = _footer(file, length)
     columns = _leaves(_list(fields, 2))
-    rows, left = 0, length
+    whole, rows, left = _counted(fields, 3, "rows"), 0, length
     for group in _list(fields, 4):
         rows += _counted(group, 3, "rows")
         chunks = _list(group, 1)
@@ -267,7 +267,9 @@ def declared(file: BinaryIO) -> Declared:
                     f"a row group has {len(chunks)} columns, the schema {len(columns)}"
                 )
             left = _add_chunk(file, length, left, column, _struct(chunk, 3))
-    return Declared(max(rows, _counted(fields, 3, "rows")), columns)
+    if rows != whole:
+        raise ValueError(f"it declares {whole} rows, and its row groups {rows}")
+    return Declared(rows, columns)
 
 
 def _footer(file: BinaryIO, length: int) -> Fields:
@@ -347,8 +349,8 @@ def _add_chunk(
         values += count
         column.distinct += count * (encoding not in CODES)
         column.repeated += count * (encoding in (*CODES, PREFIXES))
-        if encoding == PREFIXES:  # a text may be the end of one that began pages before
-            longest = max(longest, unpacked)
+        if encoding == PREFIXES:
+            longest = max(longest, larger)
         if values >= most:  # pyarrow reads no further
             break
     column.values += max(values, most)
