@@ -175,6 +175,17 @@ def test_columns_in_columns_of_any_depth(tmp_path: Path) -> None:
     assert "nested too deeply" in found[1]
 
 
+def test_metadata_of_endless_lists(tmp_path: Path) -> None:
+    count = b"\xff" * 8 + b"\x7f"
+    maps = b"\x1b" + count + b"\x11\x00"  # a map of truth values
+    items = b"\x19\xf1" + count + b"\x00"
+    for k, fields in enumerate((maps, items)):
+        path = tmp_path / f"{k}.parquet"
+        length = len(fields).to_bytes(4, "little")
+        path.write_bytes(b"PAR1" + fields + length + b"PAR1")
+        assert "its footer ends too early" in limited(path)[0]
+
+
 def test_rows_without_a_value(tmp_path: Path) -> None:
     path = written(tmp_path / "t.parquet", pa.table({"a": pa.nulls(4 * 10**7)}))
     assert "but the file has only" in limited(path)[0]
@@ -208,7 +219,7 @@ def test_tables_of_stored_runs(tmp_path: Path) -> None:
 
 
 def test_paths_that_are_not_utf8(tmp_path: Path, capsys) -> None:
-    name = os.fsdecode(b"caf\xe9.parquet")
+    name = os.fsdecode(b"table\xe9.parquet")
     rng = np.random.default_rng(0)
     x = rng.normal(size=30)
     frame = pa.table({"a": [None, *x[1:]], "b": 2 * x, "c": x + 1})

@@ -79,7 +79,13 @@ class _Compact:
         """Return the type of the items of a list, and their number."""
         head = self.data[self.at]
         self.at += 1
-        return head & 15, self.varint() if head > 239 else head >> 4
+        return head & 15, self.fits(self.varint() if head > 239 else head >> 4)
+
+    def fits(self, count: int) -> int:
+        """Return a number of items, each of which takes a byte or more of what is left."""
+        if count > len(self.data) - self.at:
+            raise IndexError
+        return count
 
     def struct(self, wanted: Wanted, depth: int = 0) -> Fields:
         """Return the wanted fields of a struct; of a field that repeats, the last."""
@@ -137,7 +143,7 @@ class _Compact:
         elif kind == _STRUCT:
             self.struct({}, depth + 1)
         elif kind == _MAP:
-            count = self.varint()
+            count = self.fits(self.varint())
             if count:
                 kinds = self.data[self.at]
                 self.at += 1

@@ -57,6 +57,7 @@ class TextCells:
         trimmed = compute.utf8_trim_whitespace(cells.combine_chunks())
         self.name = name
         self.texts: list[str]
+        self.places: np.ndarray
         if len(trimmed) <= FEW:
             every = trimmed.to_pylist()
             self.texts = list(dict.fromkeys(every))
