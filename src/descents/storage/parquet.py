@@ -44,7 +44,7 @@ def bytes_to_read(file: ParquetFile, found: Declared, most: int) -> int:
     >>> file = pyarrow.parquet.ParquetFile(stream)
     >>> len(stream.getvalue()) < 20_000
     True
-    >>> bytes_to_read(file, declared(stream), 10**9) > 3 * 10**8
+    >>> bytes_to_read(file, declared(stream), 10**8) > 10**8
     True
     """
     from pyarrow import types
