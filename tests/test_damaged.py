@@ -172,7 +172,8 @@ def test_parquet_that_would_end_the_process(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     path.write_bytes(PARQUET)
     refused(lambda: read(path), "cannot be read as Parquet")
-    refused(lambda: TableOnDisk(path, "10MB"), "Definition level histogram size")
+    on_disk = TableOnDisk(path, "10MB")
+    refused(lambda: list(on_disk.blocks(2)), "Definition level histogram size")
 
 
 def test_damaged_bytes_never_end_the_process(tmp_path: Path) -> None:

@@ -244,6 +244,23 @@ def keep(
         (folder / f"{stem}.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
+def again(cases: Any, path: Path) -> tuple[str, str]:
+    """Read an input that `keep` wrote, in this process; return how it ended, and where.
+
+    Parameters
+    ----------
+    cases : Cases
+        With stored runs, if the input is a part of one.
+    path : Path
+        Its .json file.
+    """
+    from faults.readers import Case
+
+    facts = json.loads(path.read_text())
+    case = Case(facts["kind"], facts["name"], path.with_suffix(".bin").read_bytes())
+    return outcome_of(cases, case, generators(facts["seed"], facts["number"])[1])
+
+
 def add(path: Path, tally: Tally, shard: str, following: int, seed: int) -> None:
     """Add counts to those in a file, and note where a shard continues."""
     stored = stored_counts(path, seed)

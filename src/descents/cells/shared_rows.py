@@ -92,7 +92,11 @@ def _frame(reader: ArrayRows | ParquetRows, place: slice) -> pyarrow.Table:
     ends = np.cumsum([0, *reader.groups])
     groups = np.flatnonzero((ends[:-1] < place.stop) & (ends[1:] > first)).tolist()
     try:
-        with pyarrow.parquet.ParquetFile(reader.path) as file:
+        # pyarrow opens no path that is not UTF-8, so Python opens the file.
+        with (
+            reader.path.open("rb") as stream,
+            pyarrow.parquet.ParquetFile(stream) as file,
+        ):
             frame = file.read_row_groups(groups)
         frame = frame.slice(first - int(ends[groups[0]]), count)
         frame.validate(full=True)

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from descents.errors import RunFolderError
+from descents.storage.parquet import bytes_to_read
+from descents.storage.parquet_sizes import MOST_TIMES, SUSPECT, declared
 from descents.storage.values import plain
 from descents.validation import is_special
 
@@ -304,10 +306,14 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
     import pyarrow.parquet
 
     try:
-        # As bytes, because Arrow opens no path that is not UTF-8.
-        source = pyarrow.BufferReader(path.read_bytes())
-        with pyarrow.parquet.ParquetFile(source) as file:
-            table = file.read()
+        # Python opens the file, because Arrow opens no path that is not UTF-8.
+        with path.open("rb") as source:
+            found = declared(source)
+            most = max(SUSPECT, MOST_TIMES * source.seek(0, 2))
+            with pyarrow.parquet.ParquetFile(source) as file:
+                if bytes_to_read(file, found, most) > most:
+                    raise ValueError("its table is far larger than its file")
+                table = file.read()
         table.validate(full=True)  # text that is not UTF-8, or ends outside
         return {
             name: _numpy(column)

@@ -28,6 +28,8 @@ MOST_BLANK = 10**6
 """Maximum number of rows or columns of a sparse matrix if nearly all of them are empty."""
 BLANK = 1000
 """Nearly all rows count as empty if there are more than this many per stored cell."""
+BYTES_OF_CELL = 100
+"""The memory, in bytes, that a stored cell of a sparse matrix takes while it is read."""
 BYTES_OF_NAME = 64
 """The memory of the name of a row or a column."""
 
@@ -204,6 +206,8 @@ def check_sparse(where: str, loaded: NpzFile, packed: int) -> None:
             )
     names = sum(shape.tolist()) * BYTES_OF_NAME
     check_size(f"its shape is {tuple(shape.tolist())}, which", names, packed)
+    cells = f"its table of {stored} stored cells"
+    check_size(cells, stored * BYTES_OF_CELL, packed)
 
 
 def read_arrays(

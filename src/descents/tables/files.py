@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,21 +20,14 @@ from descents.tables.csv_text import (
     without_separator_line,
 )
 from descents.tables.formats import OTHER_PROGRAMS, refusal
-from descents.tables.frames import Dialect, cell_texts, reason_of, short
-from descents.tables.sizes import (
-    bytes_to_read,
-    check_columns,
-    check_size,
-    enough_memory,
-)
-from descents.tables.tables import Table, from_arrow
+from descents.tables.frames import Dialect, cell_texts, short
+from descents.tables.parquet import read_parquet
+from descents.tables.sizes import enough_memory
+from descents.tables.tables import Table
 from descents.tables.text_columns import NUMBER
 from descents.tables.triples import Triples, stored_once
 from descents.text import counted
 from descents.validation import check_file, folder_path, one_of
-
-if TYPE_CHECKING:
-    import pyarrow
 
 MISSING = ("", "NA", "NaN", "nan", "null", "None", "N/A", "NULL", "#N/A")
 """Texts that always mark a missing cell in a text file; spaces around them are ignored."""
@@ -150,7 +143,7 @@ def _read(
         if path.suffix.lower() in OTHER_PROGRAMS:
             raise InvalidValueError(f"the table {refusal(where)}")
         if path.suffix.lower() == ".parquet":
-            return _read_parquet(where, path, ignore, skip)
+            return read_parquet(where, path, ignore, skip)
         if path.suffix.lower() in (".npy", ".npz"):
             return read_arrays(where, path, ignore, skip)
         if delimiter is None and re.search(r"\.tsv(\.gz)?$", path.name.lower()):
@@ -241,41 +234,6 @@ def read_triples(
         row_names,
         column_names,
     )
-
-
-# Parquet
-
-
-def _read_parquet(
-    where: str, path: Path, ignore: Sequence[str], skip: Sequence[str]
-) -> Table:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            _check_declared(where, file, path.stat().st_size)
-            frame = file.read()
-        # Text that is not UTF-8, and codes without a level, would fail later or crash.
-        frame.validate(full=True)
-        return from_arrow(where, frame, ignore, skip)
-    except (InvalidValueError, MemoryError):
-        raise
-    except (OSError, ValueError, LookupError, pyarrow.ArrowException) as error:
-        raise InvalidValueError(
-            f"{where} cannot be read as Parquet ({reason_of(error)}); give a whole "
-            "Parquet file"
-        ) from None
-
-
-def _check_declared(where: str, file: pyarrow.parquet.ParquetFile, length: int) -> None:
-    """Raise an error if a file declares more columns or cells than can be read."""
-    columns, rows = file.metadata.num_columns, file.metadata.num_rows
-    check_columns(where, columns)
-    if rows < 0:
-        raise ValueError(f"it declares {rows} rows")
-    needs = bytes_to_read((rows, columns), 8)
-    check_size(f"its table of {rows} rows", needs, length)
 
 
 # Triples

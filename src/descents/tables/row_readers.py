@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from descents.errors import InvalidValueError, for_caller, name_of
+from descents.storage.parquet_sizes import declared
 from descents.tables.frames import reason_of, short
 from descents.tables.sizes import MOST_COLUMNS_ON_DISK, check_columns
 from descents.tables.tables import check_names
@@ -25,22 +24,6 @@ if TYPE_CHECKING:
 
 COLUMNS_AT_ONCE = 16
 """Number of columns of a Parquet file that are decompressed together."""
-_PAGES = """
-import json
-import pyarrow.parquet
-with pyarrow.parquet.ParquetFile(sys.argv[1]) as file:
-    facts = file.metadata
-    groups = [facts.row_group(k) for k in range(facts.num_row_groups)]
-    print(json.dumps([
-        max(
-            chunk.total_compressed_size + chunk.total_uncompressed_size
-            for chunk in (group.column(j) for group in groups)
-        )
-        for j in range(facts.num_columns * bool(groups))
-    ]))
-"""
-"""Program that prints, for each column of a Parquet file, the maximum over row groups of
-the compressed plus the uncompressed size."""
 
 
 def file_stamp(where: str, path: Path) -> tuple[int, int]:
@@ -145,59 +128,43 @@ class ParquetRows:
 
     def __init__(self, where: str, path: Path) -> None:
         self.where, self.path = where, path.absolute()
+        try:
+            with self.path.open("rb") as stream:
+                found = declared(stream)
+        except (OSError, ValueError) as error:
+            raise self._damaged(error) from None
         with self._file() as file:
             schema, facts = file.schema_arrow, file.metadata
             self.first, self.rows = 0, facts.num_rows
             numbers = range(facts.num_row_groups)
             self.groups = [facts.row_group(k).num_rows for k in numbers]
-        self.pages = self._largest_pages()
         self.names = list(schema.names)
         check_names(where, self.names)
         self.types = list(schema.types)
+        # Columns of structs and lists have several entries; they are not selected.
+        self.pages = {each.place: each.group for each in found.columns}
 
-    def _largest_pages(self) -> list[int]:
-        """Return, for each column, the largest size of its pages in a row group.
+    def _damaged(self, error: Exception) -> InvalidValueError:
+        return InvalidValueError(
+            f"{self.where} cannot be read as Parquet ({reason_of(error)}); give a whole "
+            "Parquet file"
+        )
 
-        It is the compressed plus the uncompressed size. pyarrow aborts the whole process
-        if this information is damaged, so another process reads it.
-        """
-        source = f"import sys; sys.path[:] = {sys.path!r}\n{_PAGES}"
-        command = [sys.executable, "-c", source, str(self.path)]
-        try:
-            done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603
-        except OSError as error:
-            raise InvalidValueError(
-                f"{self.where} cannot be inspected, because no process can be started "
-                f"({error.strerror}); " + without_limit("give a data frame instead")
-            ) from None
-        try:
-            pages: list[int] = json.loads(done.stdout)
-        except ValueError:
-            lines = done.stderr.decode(errors="replace").strip().splitlines()
-            reason = (
-                lines[-1].strip().removeprefix("what():").strip()[:200]
-                if lines
-                else "its page sizes are damaged"
-            )
-            raise InvalidValueError(
-                f"{self.where} cannot be read as Parquet ({reason}); give a whole "
-                "Parquet file"
-            ) from None
-        return pages
-
-    def _file(self) -> pyarrow.parquet.ParquetFile:
+    @contextmanager
+    def _file(self) -> Iterator[pyarrow.parquet.ParquetFile]:
         import pyarrow
         import pyarrow.parquet
 
-        try:
-            return pyarrow.parquet.ParquetFile(self.path)
-        except MemoryError:  # some of which are ArrowExceptions too
-            raise
-        except (OSError, ValueError, pyarrow.ArrowException) as error:
-            raise InvalidValueError(
-                f"{self.where} cannot be read as Parquet ({reason_of(error)}); give a "
-                "whole Parquet file"
-            ) from None
+        with ExitStack() as stack:
+            try:
+                # pyarrow opens no path that is not UTF-8, so Python opens the file.
+                stream = stack.enter_context(self.path.open("rb"))
+                file = stack.enter_context(pyarrow.parquet.ParquetFile(stream))
+            except MemoryError:  # some of which are ArrowExceptions too
+                raise
+            except (OSError, ValueError, pyarrow.ArrowException) as error:
+                raise self._damaged(error) from None
+            yield file
 
     def select(self, columns: list[int]) -> None:
         """Read these columns from now on."""
@@ -219,7 +186,7 @@ class ParquetRows:
             )
         self.selected = [self.names[j] for j in columns]
         self.kinds = [np.dtype(self.types[j].to_pandas_dtype()) for j in columns]
-        self.sizes = [self.pages[j] for j in columns]
+        self.sizes = [self.pages.get(j, 0) for j in columns]
 
     def reading(self, rows: int, dtype: np.dtype) -> int:
         """Return the memory, in bytes, that reading blocks of `rows` rows needs."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from descents.errors import InvalidValueError, for_caller
+from descents.storage.parquet_sizes import MOST_TIMES, SUSPECT
 from descents.tables.frames import reason_of
 from descents.tables.memory import memory_of_machine, said
 
@@ -14,10 +15,6 @@ MOST_COLUMNS = 100_000
 """Maximum number of columns of a table that is read whole."""
 MOST_COLUMNS_ON_DISK = 10**6
 """Maximum number of columns of a table that is read in blocks of rows."""
-MOST_TIMES = 500
-"""A file that grows more than this many times is suspect, if what it becomes is large."""
-SUSPECT = 2**29
-"""The memory, in bytes, from which tables count as large."""
 MOST_TIMES_TEXT, SUSPECT_TEXT = 200, 2**25
 """The same for text, of which reading needs several copies."""
 

@@ -374,7 +374,8 @@ def from_source(
         if name not in ignored:
             cells, in_order = arrow_cells(source, place)
             column = typed_column(name, cells, in_order)
-            columns.append(replace(column, cells=cells))
+            column.belongs_to(cells)
+            columns.append(column)
     return Table(tuple(columns), source)
 
 

@@ -44,6 +44,9 @@ NUMBER = re.compile(
 )
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?Z?)?", re.ASCII)
 
+FEW = 50
+"""Number of cells that Python encodes faster than pyarrow, which matters in wide tables."""
+
 
 class TextCells:
     """The cells of one column of text, as distinct texts and their positions."""
@@ -52,11 +55,19 @@ class TextCells:
         from pyarrow import compute
 
         trimmed = compute.utf8_trim_whitespace(cells.combine_chunks())
-        encoded = trimmed.dictionary_encode()
         self.name = name
-        self.texts: list[str] = encoded.dictionary.to_pylist()
-        # pyarrow's own to_numpy imports pandas, which takes longer than all the reading.
-        self.places = np.from_dlpack(encoded.indices)
+        self.texts: list[str]
+        self.places: np.ndarray
+        if len(trimmed) <= FEW:
+            every = trimmed.to_pylist()
+            self.texts = list(dict.fromkeys(every))
+            codes = {text: code for code, text in enumerate(self.texts)}
+            self.places = np.array([codes[text] for text in every], dtype=np.int32)
+        else:
+            encoded = trimmed.dictionary_encode()
+            self.texts = encoded.dictionary.to_pylist()
+            # pyarrow's own to_numpy imports pandas, which takes longer than all the reading.
+            self.places = np.from_dlpack(encoded.indices)
         self.marks = marks
         self.seen = [text for text in self.texts if text not in marks]
 
