@@ -468,7 +468,9 @@ def test_a_descent_goes_on_with_another_number_of_processes(
     with RunFolder(tmp_path / "run", {"command": "test"}) as folder:
         _, kept = kept_fit(folder, path, before, **given)
         assert kept >= 2  # the last state is that of the last tenth step
-        assert folder.stages == 1
+        assert folder.stages == 1 + (
+            before == 1
+        )  # one process keeps finished starts too
         found, kept = kept_fit(folder, path, after, **given)
         assert kept <= 1
         compare(whole, found)
@@ -492,3 +494,61 @@ def test_a_state_of_another_table_is_not_used(tmp_path: Path) -> None:
         stage = folder.stage("descent-0-1.safetensors")
         stage.write_bytes(stage.read_bytes()[:99])  # damaged
         assert kept_fit(folder, path, 3, **given)[1] == 3
+
+
+# Cells that no fit has seen
+
+
+@QUIET
+@pytest.mark.parametrize("count", [2, slow(3)])
+@pytest.mark.parametrize("kind", ["npy", "parquet"])
+def test_processes_judge_their_fit_by_cells_that_another_has_not_seen(
+    tmp_path: Path, count: int, kind: str
+) -> None:
+    table = table_of(0.2, rows=400)
+    path = write(tmp_path, table, kind)
+    given: dict[str, Any] = {"n_components": RANK, "random_state": 1, "max_iter": 500}
+    found = fit_together(path, count, **given)
+    assert found.unseen is not None
+    assert found.judged is not None
+    held, rows = found.unseen.predicted, found.unseen.rows
+    assert np.array_equal(held.truth, table[rows, held.columns])
+    fold = found.unseen.folds == 0
+    assert int(fold.sum()) == round(0.1 * (~np.isnan(table)).sum())
+    shown = table.copy()
+    shown[rows[fold], held.columns[fold]] = np.nan
+    other = fit(shown, Settings(**given, held_out=0))
+    (numbers, _) = other.predictions([other.points[0]])
+    expected = numbers[rows[fold], held.columns[fold]]
+    np.testing.assert_allclose(held.values[fold], expected, rtol=1e-5, atol=1e-5)
+    means = np.nanmean(shown, axis=0)[held.columns[fold]]
+    np.testing.assert_allclose(held.constants[fold], means, rtol=1e-9)
+    errors = [
+        [
+            np.sqrt(np.square((one - held.truth)[held.columns == j]).mean())
+            for j in range(COLUMNS)
+        ]
+        for one in (held.values, held.constants)
+    ]
+    ratio = np.mean(errors[0] / np.std(table, axis=0, where=~np.isnan(table)))
+    ratio /= np.mean(errors[1] / np.std(table, axis=0, where=~np.isnan(table)))
+    assert found.judged.relative_error == pytest.approx(ratio, rel=0.02)
+    assert found.judged.relative_error < 0.5
+
+
+@QUIET
+def test_no_cells_are_hidden_where_none_is_missing(tmp_path: Path) -> None:
+    found = fit_together(write(tmp_path, table_of()), 2, n_components=1)
+    assert found.judged is None
+
+
+@QUIET
+def test_processes_without_a_seed_draw_the_same_starts(tmp_path: Path) -> None:
+    path = write(tmp_path, table_of())
+
+    def work(together: Thread) -> np.ndarray:
+        settings = Settings(n_components=RANK, n_starts=2, max_iter=3)
+        return fit(SharedTable(path, together), settings).runs.parameters["V"]
+
+    first, second = in_processes(2, work)
+    assert np.array_equal(first, second)

@@ -121,7 +121,6 @@ def test_three_processes_with_missing_cells(
     [
         pytest.param(("--memory", "5MB"), id="memory"),
         pytest.param(("--rank", "auto"), id="rank", marks=pytest.mark.slow),
-        pytest.param(("--held-out", "0.2"), id="held-out", marks=pytest.mark.slow),
         pytest.param(("--intervals", "0.9"), id="intervals", marks=pytest.mark.slow),
     ],
 )

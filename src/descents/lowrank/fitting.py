@@ -9,7 +9,7 @@ import numpy as np
 
 from descents.cells.base import Cells
 from descents.cells.dense import Dense
-from descents.cells.distributed import Distributed
+from descents.cells.distributed import Distributed, SharedTable
 from descents.cells.streamed import Streamed
 from descents.devices import numpy_dtype
 from descents.errors import InvalidValueError
@@ -87,6 +87,11 @@ def fit(
     control = RunControl() if control is None else control
     if not isinstance(table, CodedTable):
         table = read(table, settings)
+    if isinstance(
+        table.values, SharedTable
+    ):  # without a seed, each process has drawn one
+        seed = table.values.together.from_first(settings.seed)
+        settings = replace(settings, random_state=seed)
     begun = time.monotonic()
     data = encoded(table, settings)
     choice = chosen(table, data, settings, control)
