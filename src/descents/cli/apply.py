@@ -33,7 +33,12 @@ from descents.text import counted
 
 if TYPE_CHECKING:
     from descents.runs.apply_facts import Arguments
-    from descents.runs.apply_result import AppliedResult, AppliedRun, UnseenLevel
+    from descents.runs.apply_result import (
+        AppliedResult,
+        AppliedRun,
+        UnseenLevel,
+        UseOfModel,
+    )
     from descents.runs.request import Reading
     from descents.tables.sources import TableSource
 
@@ -240,6 +245,7 @@ def _transform(
     quiet, as_json = silent
     if in_words(result, quiet, as_json):
         warn_of(result.warnings)
+        _say_fitted(result)
         for note in data.notes:
             say(note)
         _show_applied(
@@ -271,6 +277,14 @@ def run_of(result: dict[str, Any]) -> dict[str, Any]:
     """Return the identity of a stored run; empty if the file has none."""
     stored = result.get("run")
     return stored if isinstance(stored, dict) else {}
+
+
+def _say_fitted(result: UseOfModel) -> None:
+    """Print that the table is that of the fit, if it is."""
+    from descents.runs.apply_result import ROWS_OF_THE_FIT
+
+    if result.fitted_rows:
+        say(ROWS_OF_THE_FIT)
 
 
 def _show_applied(
@@ -353,6 +367,7 @@ def _predict(
     """Write the predictions of a stored network for the rows of a table."""
     from descents.runs import apply_network as study
     from descents.runs.apply_network import PREDICTIONS
+    from descents.runs.score_sentences import sentence_of
     from descents.storage.run_folders import RESULT, RunFolder
 
     trained = study.load(run)
@@ -365,9 +380,12 @@ def _predict(
         folder.finish()
     quiet, as_json = silent
     if in_words(result, quiet, as_json):
-        for note in data.notes:
+        for note in result.read:
             say(note)
+        _say_fitted(result)
         _show_unseen(result.unseen)
+        if scores := sentence_of(result):
+            say(scores)
         say(
             f"{result.target} of {counted(result.rows, 'row')} "
             f"predicted: {folder.path / PREDICTIONS}"
@@ -403,6 +421,7 @@ def _fill(
         folder.finish()
     quiet, as_json = silent
     if in_words(result, quiet, as_json):
+        _say_fitted(result)
         _show_unseen(result.unseen)
         without = result.filled.rows_without_cells
         if without:

@@ -24,6 +24,11 @@ class TargetColumn(Result):
     name: str
     center: Annotated[Number, "What is subtracted from numbers; 0 for classes."]
     spread: Annotated[Number, "What numbers are divided by; 1 for classes."]
+    majority: Annotated[
+        Count | None,
+        "The position in `classes` of the most frequent one, by the weights of the rows; "
+        "null for numbers.",
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
