@@ -67,6 +67,16 @@ def _flat(value: Mapping[str, object]) -> dict[str, object]:
     return entries
 
 
+def _short(name: str, entries: Mapping[str, object]) -> str:
+    """Return an entry of an identity for a message; of a hash, the first 12 digits."""
+    value = entries.get(name)
+    return (
+        f"{value[:12]}..."
+        if name == "sha256" and isinstance(value, str) and value
+        else repr(value)
+    )
+
+
 class RunFolder:
     """The folder of one run, which is locked while this process works in it.
 
@@ -205,7 +215,7 @@ class RunFolder:
         if known != self._identity:
             old, new = _flat(known), _flat(self._identity)
             differences = [
-                f"{name} {old.get(name)!r}, not {new.get(name)!r}"
+                f"{name} {_short(name, old)}, not {_short(name, new)}"
                 for name in sorted({*old, *new})
                 if old.get(name) != new.get(name)
             ]
