@@ -37,6 +37,8 @@ MODULES = (
     "verify",
 )
 """The commands that have modules of their own, in which they have the same name."""
+NOTHING_KEPT = "; nothing was kept yet, and the same command starts again"
+"""What an interrupted command leaves behind if it has not opened its run folder."""
 
 
 class Commands(click.Group):
@@ -145,7 +147,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 def _said(error: BaseException) -> tuple[str, int] | None:
     """Return what a command says of an error, and its exit code; None for a bug."""
     if isinstance(error, click.Abort | KeyboardInterrupt):
-        return f"interrupted{signals.hints()}.", CTRL_C
+        return f"interrupted{signals.hints() or NOTHING_KEPT}.", CTRL_C
     if isinstance(error, signals.StoppedBySignalError):
         signals.end_children()
         return f"{error}{signals.hints()}.", error.code

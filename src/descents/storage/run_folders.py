@@ -311,8 +311,11 @@ class RunFolder:
         trace: TracebackType | None,
     ) -> None:
         with deferred():
-            if not isinstance(error, StoppedBySignalError | KeyboardInterrupt):
-                remove_hint(self._hint)
+            stopped = isinstance(error, StoppedBySignalError | KeyboardInterrupt)
+            if not stopped and not (error is None and self.complete):
+                remove_hint(
+                    self._hint
+                )  # a complete run is named until the command ends
             kept = self.complete or self._is_kept(error)
             if kept and isinstance(error, Exception):
                 error.add_note(self._hint())
@@ -339,7 +342,8 @@ class RunFolder:
         """Return what a command that ends early leaves behind, and how to go on."""
         options = f"--resume --out {shlex.quote(str(self.path))} and the same options"
         if self.complete:
-            return f"the run in {self.path} is complete; {options} write what is left"
+            left = f"; {options} write what is left" if self._resumable else ""
+            return f"the run in {self.path} is complete{left}"
         if not self._resumable:
             return "nothing is kept"
         if self.fitted:
