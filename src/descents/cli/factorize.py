@@ -16,6 +16,7 @@ from descents.cli.checks import (
     check_memory,
     check_resume,
 )
+from descents.cli.connecting import connected_workers
 from descents.cli.factorize_text import show
 from descents.cli.options import (
     CTRL_C,
@@ -411,7 +412,6 @@ def _fitted(
     silent: bool,
 ) -> FactorizeRun:
     """Fit the model and judge it."""
-    from descents.optim.executors import connected
     from descents.runs.factorize import factorize as fit
     from descents.runs.kept_descents import KeptDescents
 
@@ -422,7 +422,7 @@ def _fitted(
     single = single and "auto" not in (options.penalty or {}).values()
     if single and limits.threads > 1 and data.entries >= LARGE_TABLE:
         share_products(limits.threads)
-    with connected(limits.workers) as workers, bar(silent) as progress:
+    with connected_workers(limits.workers, silent) as workers, bar(silent) as progress:
         made = fit(
             data,
             options,
