@@ -219,6 +219,10 @@ def test_the_page_has_the_numbers_and_escapes_what_users_write(made) -> None:
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     for text in (result["says"], result["quality"], result["held_out"]["says"]):
         assert text in page
+    rounds = result["held_out"]["rounds"]  # the table is small
+    assert rounds > 1
+    assert f"held out from the fit in {rounds} rounds, the error" in result["quality"]
+    assert f"held-out cells in {rounds} rounds" in page
     assert result["run"]["sha256"] in page
     for column in result["columns"]:
         assert column["error_says"] in page

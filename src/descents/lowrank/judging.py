@@ -208,7 +208,9 @@ def judged(
     if not exact:
         alone = relative_errors(losses, levels)
         model = float(alone[0]), deviation_of(alone)
-    return Judged(levels, scores, constant, constants, *overall, *model), unseen
+    numbers = (*overall, *model)
+    judged = Judged(levels, scores, constant, constants, *numbers, rounds=count)
+    return judged, unseen
 
 
 def _better_constants(
