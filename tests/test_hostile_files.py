@@ -575,7 +575,7 @@ def test_safe_csv_of_commands(tmp_path: Path, capsys) -> None:
     words = ["apply", run, str(plain), str(tmp_path / "again.csv")]
     assert main([*words, "--out", str(tmp_path / "c")]) == 2
     says = capsys.readouterr().err
-    assert "it has \"'=name\", as --safe-csv writes that name: remove" in says
+    assert 'it has "\'=name", as --safe-csv writes that name: remove' in says
 
 
 # Fuzzing

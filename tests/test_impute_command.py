@@ -463,7 +463,8 @@ def test_runs_of_other_commands_take_no_filled(run, tmp_path) -> None:
     (tmp_path / "result.json").write_text('{"run": {"command": "factorize"}}')
     done = run("apply", tmp_path, "t.csv", tmp_path / "f.csv", "--range", "free")
     assert done.code == 2
-    assert "--range and FILLED: for a run of 'descents impute'" in done.err
+    assert "--range and FILLED are only for the model of a run of" in done.err
+    assert "contains a run of 'descents factorize'; leave them out" in done.err
 
 
 def test_a_complete_run_is_returned_and_a_complete_table_written(run, tmp_path) -> None:

@@ -29,7 +29,7 @@ from descents.cli.options import (
 from descents.cli.printing import announce_reading, draw_page, say, warn_of
 from descents.errors import Complaints
 from descents.pages.drawing import drawing
-from descents.text import counted
+from descents.text import counted, joined
 
 if TYPE_CHECKING:
     from descents.runs.apply_facts import Arguments
@@ -58,7 +58,8 @@ if TYPE_CHECKING:
     "--impute",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="OUT.csv",
-    help="Of a run of factorize: also write TABLE with its missing cells filled to this file.",
+    help="Also write TABLE with its missing cells filled to this file. Only for a RUN of "
+    "factorize; for one of impute, give FILLED.",
 )
 @safe_csv_option
 @intervals_option(
@@ -66,8 +67,8 @@ if TYPE_CHECKING:
     "factorize must have been made with --intervals."
 )
 @imputations_option(
-    "For a run of impute that was made with --imputations: write this many imputed tables "
-    "below each other."
+    "Write this many imputed tables below each other. Only for a RUN of impute that was "
+    "made with --imputations."
 )
 @range_option
 @click.option(
@@ -318,11 +319,13 @@ def _check_apply(
     if command != "impute":
         given = [f"--{name}" for name, value in drawing_of.items() if value is not None]
         given += ["FILLED"] if filled is not None else []
-        complaints.require(
-            not given,
-            f"{' and '.join(given)}: for a run of 'descents impute', but {run} contains "
-            f"one of 'descents {command}'; leave that out",
-        )
+        if given:
+            are, them = ("is", "it") if len(given) == 1 else ("are", "them")
+            complaints.require(
+                False,
+                f"{joined(given)} {are} only for the model of a run of 'descents impute', "
+                f"and {run} contains a run of 'descents {command}'; leave {them} out",
+            )
     else:
         complaints.require(
             impute is None and memory is None,
