@@ -79,6 +79,7 @@ def test_its_numbers_are_those_of_the_table(applied: Path, kind: str) -> None:
     new, old = (pd.read_csv(applied / f"{name}.csv") for name in ("new", "old"))
     result = read_result(KINDS[kind], applied / kind / "result.json")
     assert result.rows == len(new) == 30
+    text = text_of(applied / kind / "report.html")
     for column in result.table_columns:
         values = new[column.name].where(new[column.name] != "<b>odd")
         if kind == "train":  # the target is no feature
@@ -95,6 +96,11 @@ def test_its_numbers_are_those_of_the_table(applied: Path, kind: str) -> None:
             sum(columns["kind"].distribution.observed) == 30 - columns["kind"].missing
         )
         assert [one.level for one in result.unseen] == ["<b>odd"]
+        # The cell of this level is missing for the model, but not in the file.
+        missing = new["kind"].isna().sum()
+        assert columns["kind"].missing == missing + 1
+        assert f"kind: category of 3 levels, {missing} missing" in text
+        assert "Missing cells include 1 cell of levels that the model does not" in text
     assert result.not_used == ["more"]
 
 
@@ -107,6 +113,9 @@ def test_page_terminal_and_result_agree(applied: Path, kind: str, capsys) -> Non
     assert result["model_quote"] == model["quote"]
     assert " ".join(model["quote"].split()) in text
     assert result["run"]["sha256"] in text
+    page = (applied / kind / "report.html").read_text()
+    facts = re.search(r"<dl>(?:(?!</dl>).)*<dt>table.*?</dl>", page, re.DOTALL)
+    assert f"<dt>model</dt><dd>{applied}/{kind}-run</dd>" in facts[0]
     command = shlex.split(result["command"])
     assert command[:2] == ["descents", "apply"]
     out = ["--out", str(applied / f"{kind}-again-{id(capsys)}")]

@@ -226,6 +226,7 @@ def facts(run: Run) -> dict[str, object]:
         "score": result.score if isinstance(result, AppliedResult) else None,
         "imputations": isinstance(result, FilledRows) and result.how.imputations,
         "predicted": getattr(result, "predicted", None),
+        "unseen_cells": sum(one.cells for one in result.unseen),
         "percent": percent,
         "histogram": small.histogram,
         "both_histograms": small.both_histograms,
