@@ -286,6 +286,19 @@ def test_a_run_without_the_most_frequent_class_has_no_constant(
     )
 
 
+def test_a_filled_table_that_is_replaced_is_named(
+    applied: Path, tmp_path: Path, capsys
+) -> None:
+    out = tmp_path / "f.csv"
+    old = ["factorize", f"{applied}/old.csv", "--rank", "1", "--impute", str(out)]
+    new = ["apply", f"{applied}/factorize-run", f"{applied}/old.csv", *old[-2:]]
+    filled = ["apply", f"{applied}/impute-run", f"{applied}/old.csv", str(out)]
+    for place, words in enumerate((old, new, filled)):
+        assert main([*words, "--out", f"{tmp_path}/{place}"]) == 0
+        says = f"Filled table: {out}{' (replaced)' if place else ''}\n"
+        assert says in capsys.readouterr().out
+
+
 def test_the_tables_of_new_rows(applied: Path, capsys) -> None:
     capsys.readouterr()
     assert main(["report", str(applied / "train"), "--table", "csv"]) == 0

@@ -11,6 +11,7 @@ import click
 
 from descents.cli.checks import check_impute, check_memory
 from descents.cli.factorize import intervals_option
+from descents.cli.filled_files import filled_table, notice_file
 from descents.cli.impute import imputations_option, names_listed
 from descents.cli.options import (
     Command,
@@ -115,6 +116,7 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
     _check_apply(complaints, command, run, table, filled, impute, memory, drawing_of)
     check_memory(complaints, memory, impute, coverage, table=table)
     check_impute(complaints, impute, table)
+    notice_file(filled or impute)
     if command == "train":
         _check_network(complaints, run, memory, impute, coverage)
         complaints.require(
@@ -252,6 +254,8 @@ def _transform(
         _show_applied(
             result, len(model.components_), folder.path, wanted.memory is None
         )
+        if wanted.impute is not None:
+            say(filled_table(wanted.impute))
     return 0
 
 
@@ -442,6 +446,6 @@ def _fill(
             say(f"Not in the model, left as they are: {names_listed(result.not_used)}")
         for note in data.notes:
             say(note)
-        say(f"Filled table: {filled}")
+        say(filled_table(filled))
         say(f"Page: {folder.path / 'report.html'}")
     return 0
