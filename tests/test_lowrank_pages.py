@@ -218,7 +218,7 @@ def test_held_out_losses_of_all_ranks_are_inside_of_the_frame() -> None:
     assert low < 0.4
     assert high > 4000
     assert low < 1 < high
-    assert "constants" in [t.get_text() for t in ax.get_legend().get_texts()]
+    assert "best constants" in [t.get_text() for t in ax.get_legend().get_texts()]
 
 
 @pytest.mark.parametrize("gap", [15.86, 0.5])

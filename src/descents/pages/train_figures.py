@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from descents.pages import figures, marks
-from descents.pages.figures import BLUE, Picture, Stored
+from descents.pages.figures import Picture, Stored
 from descents.pages.numbers import digits_of
+from descents.plots.axes import BLUE, FAINT
 from descents.runs.train_result import NetworkResult, SettingResult, VarianceSource
 from descents.statistics.metrics import metric_words
 from descents.statistics.summaries import start_means
@@ -68,7 +69,7 @@ def _distribution(run: Run) -> Figure:
         [setting.metric.interval for setting in result.settings],
     )
     if result.constant is not None and _constant_is_near(run):
-        ax.axvline(result.constant, color=figures.FAINT, lw=1, ls="--")
+        ax.axvline(result.constant, color=FAINT, lw=1, ls="--")
     ax.set_xlabel(f"{metric_words(result.metric)} of a start")
     return figure
 
