@@ -101,6 +101,21 @@ def test_an_interrupt_after_the_run_is_complete(
     assert says.endswith(f"descents: interrupted; the run in {out} is complete.\n")
 
 
+def test_a_lone_setting_is_not_named_by_its_options(tmp_path: Path, capsys) -> None:
+    """A name such as "kaiming" tells settings apart; of one, it would be a riddle."""
+    table = tmp_path / "t.csv"
+    table.write_text("a,b\n" + "".join(f"{k},{'xy'[k % 3 > 0]}\n" for k in range(30)))
+    words = ["train", str(table), "--target", "b", "--starts", "3", "--epochs", "2"]
+    for count, more in ((1, []), (2, ["--init", "kaiming", "--init", "zero"])):
+        out = tmp_path / str(count)
+        assert main([*words, *more, "--out", str(out)]) == 0
+        page = (out / "report.html").read_text()
+        shown = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+        for text in (capsys.readouterr().out, shown):
+            assert ("kaiming" in text) == (count > 1)
+            assert ("the network" in text) == (count == 1)
+
+
 def test_an_interrupt_before_a_part_is_finished(
     tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:

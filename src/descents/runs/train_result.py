@@ -331,6 +331,10 @@ class NetworkResult(Result):
     environment: Environment
     seconds: Number
 
+    def called(self, setting: str) -> str:
+        """Return what a setting is called in words: a lone one differs from no other."""
+        return setting if len(self.settings) > 1 else "the network"
+
 
 @dataclass(frozen=True, kw_only=True)
 class EquivalenceOfSides(Result):
