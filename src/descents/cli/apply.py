@@ -116,7 +116,7 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
     _check_apply(complaints, command, run, table, filled, impute, memory, drawing_of)
     check_memory(complaints, memory, impute, coverage, table=table)
     check_impute(complaints, impute, table)
-    notice_file(filled or impute)
+    notice_file(filled)
     if command == "train":
         _check_network(complaints, run, memory, impute, coverage)
         complaints.require(

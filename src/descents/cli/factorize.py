@@ -18,7 +18,7 @@ from descents.cli.checks import (
 )
 from descents.cli.connecting import connected_workers
 from descents.cli.factorize_text import show
-from descents.cli.filled_files import filled_table, notice_file
+from descents.cli.filled_files import filled_table
 from descents.cli.options import (
     CTRL_C,
     MOST_STARTS,
@@ -257,7 +257,6 @@ def factorize(table: str, **given: Any) -> int:
     complaints = Complaints()
     check_resume(complaints, resume, out)
     check_impute(complaints, impute, table, triples=given["triples"], safe=safe)
-    notice_file(impute)
     check_memory(complaints, memory, impute, given["intervals"], workers, table)
     check_shared(complaints, memory, workers, impute, given["intervals"])
     if shard is not None:
