@@ -89,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ):
             signals.hints()  # forget those of an earlier command in this process
             code = _run(arguments)
+            signals.hints()  # the command has ended
             output.flush()
             if output.lost is not None:
                 say_error(
