@@ -134,7 +134,7 @@ def test_problems_of_apply_and_compare_are_reported_once(
     calls = {
         "compare one two --metric foo": ["which one does not", "which two does not"],
         "apply one T --memory 3MB --impute x.npy --id z --imputations 3": [
-            "--imputations: for a run of 'descents impute'",
+            "--imputations is only for the model of a run of 'descents impute', and",
             "leave --memory out",
             "leave --impute and --intervals out",
             "give a name that ends in .csv",

@@ -6,6 +6,7 @@ import html
 import json
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -78,6 +79,7 @@ def test_its_numbers_are_those_of_the_table(applied: Path, kind: str) -> None:
     new, old = (pd.read_csv(applied / f"{name}.csv") for name in ("new", "old"))
     result = read_result(KINDS[kind], applied / kind / "result.json")
     assert result.rows == len(new) == 30
+    text = text_of(applied / kind / "report.html")
     for column in result.table_columns:
         values = new[column.name].where(new[column.name] != "<b>odd")
         if kind == "train":  # the target is no feature
@@ -94,7 +96,12 @@ def test_its_numbers_are_those_of_the_table(applied: Path, kind: str) -> None:
             sum(columns["kind"].distribution.observed) == 30 - columns["kind"].missing
         )
         assert [one.level for one in result.unseen] == ["<b>odd"]
-    assert result.not_used == (["kind", "more"] if kind == "train" else ["more"])
+        # The cell of this level is missing for the model, but not in the file.
+        missing = new["kind"].isna().sum()
+        assert columns["kind"].missing == missing + 1
+        assert f"kind: category of 3 levels, {missing} missing" in text
+        assert "Missing cells include 1 cell of levels that the model does not" in text
+    assert result.not_used == ["more"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -106,6 +113,9 @@ def test_page_terminal_and_result_agree(applied: Path, kind: str, capsys) -> Non
     assert result["model_quote"] == model["quote"]
     assert " ".join(model["quote"].split()) in text
     assert result["run"]["sha256"] in text
+    page = (applied / kind / "report.html").read_text()
+    facts = re.search(r"<dl>(?:(?!</dl>).)*<dt>table.*?</dl>", page, re.DOTALL)
+    assert f"<dt>model</dt><dd>{applied}/{kind}-run</dd>" in facts[0]
     command = shlex.split(result["command"])
     assert command[:2] == ["descents", "apply"]
     out = ["--out", str(applied / f"{kind}-again-{id(capsys)}")]
@@ -169,7 +179,8 @@ def test_the_page_in_a_browser(browser, applied: Path, kind: str) -> None:
 def test_a_run_of_an_earlier_version_is_drawn(applied: Path, tmp_path: Path) -> None:
     """Such a run has none of the fields that the page needs besides the counts."""
     later = {"table_columns", "model_quote", "command", "environment", "schema_version"}
-    later |= {"predicted", "dimensions"}
+    later |= {"predicted", "dimensions", "fitted_rows", "scored_rows", "scores"}
+    later |= {"constant"}
     for kind in KINDS:
         result = json.loads((applied / kind / "result.json").read_text())
         kept = {name: x for name, x in result.items() if name not in later}
@@ -179,6 +190,113 @@ def test_a_run_of_an_earlier_version_is_drawn(applied: Path, tmp_path: Path) -> 
         (folder / "result.json").write_text(json.dumps(kept))
         assert main(["report", str(folder), "--quiet"]) == 0
         assert f"{result['rows']} new rows" in text_of(folder / "report.html")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_the_fit_are_named(
+    applied: Path, kind: str, tmp_path: Path, capsys
+) -> None:
+    """Figures on the table of the fit are not those of new rows."""
+    table = "labeled.csv" if kind == "train" else "old.csv"
+    words = ["apply", f"{applied}/{kind}-run", f"{applied}/{table}"]
+    words += [f"{tmp_path}/filled.csv"] if kind == "impute" else []
+    assert main([*words, "--out", f"{tmp_path}/out"]) == 0
+    says = "This is the table of the fit: the model was fitted to these rows"
+    assert says in capsys.readouterr().out
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["fitted_rows"]
+    text = text_of(tmp_path / "out" / "report.html")
+    assert says in text
+    assert "new rows" not in text
+    assert "60 rows of the fit" in text
+    if kind == "train":  # a score on them would be one of training
+        assert (result["scored_rows"], result["scores"]) == (0, [])
+    new = json.loads((applied / kind / "result.json").read_text())
+    assert not new["fitted_rows"]
+    assert says not in text_of(applied / kind / "report.html")
+
+
+def test_predictions_of_rows_with_a_target_are_scored(applied: Path) -> None:
+    """A class that the network does not know is wrong, a missing one is left out."""
+    result = json.loads((applied / "train" / "result.json").read_text())
+    true = pd.read_csv(applied / "new.csv")["kind"]
+    predicted = pd.read_parquet(applied / "train" / "predictions.parquet")["kind"]
+    known = true.notna()
+    majority = pd.read_csv(applied / "labeled.csv")["kind"].mode()[0]
+    (score,) = result["scores"]
+    assert result["scored_rows"] == known.sum() < 30
+    assert score["metric"] == "accuracy"
+    assert score["value"] == pytest.approx((true == predicted)[known].mean())
+    assert score["constant"] == pytest.approx((true == majority)[known].mean())
+    assert result["constant"] == majority
+    text = text_of(applied / "train" / "report.html")
+    assert f"On {known.sum()} rows with a known kind, the predictions have" in text
+    assert "always predicting p, the most frequent class of the fit, has" in text
+    assert "not known" not in text
+
+
+def test_predicted_numbers_are_scored(applied: Path, tmp_path: Path, capsys) -> None:
+    run, out = str(tmp_path / "run"), tmp_path / "out"
+    words = ["--target", "a", "--starts", "2", "--epochs", "5", "--hidden", "4"]
+    assert main(["train", f"{applied}/labeled.csv", *words, "--out", run]) == 0
+    words = ["--unseen", "missing", "--out", str(out)]
+    assert main(["apply", run, f"{applied}/new.csv", *words]) == 0
+    result = json.loads((out / "result.json").read_text())
+    true = pd.read_csv(applied / "new.csv")["a"]
+    predicted = pd.read_parquet(out / "predictions.parquet")["a"]
+    mean = pd.read_csv(applied / "labeled.csv")["a"].mean()
+    known = true.notna()
+    scores = {one["metric"]: one for one in result["scores"]}
+    for name, values in (("value", predicted), ("constant", mean)):
+        square = np.square(true - values)[known].mean()
+        assert scores["rmse"][name] == pytest.approx(square**0.5)
+        assert scores["r2"][name] == pytest.approx(1 - square / true.var(ddof=0))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "always predicting the mean of the fit has R²" in printed
+    unknown = pd.read_csv(applied / "new.csv").assign(a="x" * 3)
+    unknown.to_csv(tmp_path / "text.csv", index=False)
+    words = ["--unseen", "missing", "--out", f"{out}-text"]
+    assert main(["apply", run, f"{tmp_path}/text.csv", *words]) == 0
+    assert "the predictions are not scored" in capsys.readouterr().out
+
+
+def test_a_run_without_the_most_frequent_class_has_no_constant(
+    applied: Path, tmp_path: Path
+) -> None:
+    """Runs of earlier versions do not store it."""
+    shutil.copytree(applied / "train-run", tmp_path / "run")
+    path = tmp_path / "run" / "result.json"
+    stored = json.loads(path.read_text())
+    stored["metric"] = "validation_balanced_accuracy"
+    del stored["target"]["majority"]
+    path.write_text(json.dumps(stored))
+    words = ["--unseen", "missing", "--quiet", "--out", f"{tmp_path}/out"]
+    assert main(["apply", f"{tmp_path}/run", f"{applied}/new.csv", *words]) == 0
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    true = pd.read_csv(applied / "new.csv")["kind"]
+    predicted = pd.read_parquet(tmp_path / "out" / "predictions.parquet")["kind"]
+    recalls = (true == predicted)[true.notna()].groupby(true.dropna()).mean()
+    assert [one["metric"] for one in result["scores"]] == [
+        "accuracy",
+        "balanced_accuracy",
+    ]
+    assert result["scores"][1]["value"] == pytest.approx(recalls.mean())
+    assert (
+        {one["constant"] for one in result["scores"]} == {result["constant"]} == {None}
+    )
+
+
+def test_a_filled_table_that_is_replaced_is_named(
+    applied: Path, tmp_path: Path, capsys
+) -> None:
+    out = tmp_path / "f.csv"
+    old = ["factorize", f"{applied}/old.csv", "--rank", "1", "--impute", str(out)]
+    new = ["apply", f"{applied}/factorize-run", f"{applied}/old.csv", *old[-2:]]
+    filled = ["apply", f"{applied}/impute-run", f"{applied}/old.csv", str(out)]
+    for place, words in enumerate((old, new, filled)):
+        assert main([*words, "--out", f"{tmp_path}/{place}"]) == 0
+        says = f"Filled table: {out}{' (replaced)' if place else ''}\n"
+        assert says in capsys.readouterr().out
 
 
 def test_the_tables_of_new_rows(applied: Path, capsys) -> None:

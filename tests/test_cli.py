@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import descents
 from conftest import FEW, run_descents, run_python
+from descents.cli.main import main
 from descents.devices import processors
 from descents.storage.files import read_json
 
@@ -77,7 +79,58 @@ def test_an_interrupt_while_the_command_is_loaded() -> None:
     )
     done = run_python(code)
     assert (done.returncode, done.stdout) == (130, "")
-    assert done.stderr == "descents: interrupted.\n"
+    says = "interrupted; nothing was kept yet, and the same command starts again"
+    assert done.stderr == f"descents: {says}.\n"
+
+
+def test_an_interrupt_after_the_run_is_complete(
+    tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    """Nothing is lost then, and a run of apply, which has no --resume, says so too."""
+    table, run, out = (str(tmp_path / name) for name in ("t.csv", "run", "out"))
+    Path(table).write_text("a,b\n1,2\n3,4\n5,7\n2,2\n")
+    words = ["--rank", "1", "--out", run]
+    assert main(["factorize", table, *words, "--quiet"]) == 0
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("descents.cli.apply._show_applied", interrupted)
+    assert main(["apply", run, table, "--out", out]) == 130
+    says = capsys.readouterr().err
+    assert says.endswith(f"descents: interrupted; the run in {out} is complete.\n")
+
+
+def test_a_lone_setting_is_not_named_by_its_options(tmp_path: Path, capsys) -> None:
+    """A name such as "kaiming" tells settings apart; of one, it would be a riddle."""
+    table = tmp_path / "t.csv"
+    table.write_text("a,b\n" + "".join(f"{k},{'xy'[k % 3 > 0]}\n" for k in range(30)))
+    words = ["train", str(table), "--target", "b", "--starts", "3", "--epochs", "2"]
+    for count, more in ((1, []), (2, ["--init", "kaiming", "--init", "zero"])):
+        out = tmp_path / str(count)
+        assert main([*words, *more, "--out", str(out)]) == 0
+        page = (out / "report.html").read_text()
+        shown = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+        for text in (capsys.readouterr().out, shown):
+            assert ("kaiming" in text) == (count > 1)
+            assert ("the network" in text) == (count == 1)
+
+
+def test_an_interrupt_before_a_part_is_finished(
+    tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("descents.runs.train.fit_all", interrupted)
+    table, out = tmp_path / "t.csv", tmp_path / "run"
+    table.write_text("a,b\n1,x\n3,y\n5,x\n2,y\n")
+    words = ["train", str(table), "--target", "b", "--starts", "1", "--out", str(out)]
+    assert main(words) == 130
+    says = capsys.readouterr().err
+    assert "Interrupted; no part was finished yet: continue with --resume" in says
+    monkeypatch.undo()
+    assert main([*words, "--resume", "--quiet"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,28 @@ def test_no_scheduler_is_one_sentence(monkeypatch) -> None:
         connected(f"dask://127.0.0.1:{free_port()}").__enter__()
 
 
+@pytest.mark.parametrize("scheme", ["dask", "ray"])
+def test_a_command_says_at_once_what_it_waits_for(
+    scheme: str, monkeypatch, capsys, tmp_path: Path
+) -> None:
+    def nobody(address: str) -> None:
+        says = capsys.readouterr().err  # so far
+        assert bool(says) != quiet
+        assert (
+            quiet or f"Waiting for the workers at {scheme}://{address}, at most" in says
+        )
+        raise InvalidValueError(f"nobody is at {address}; start it")
+
+    monkeypatch.setattr(f"descents.optim.executors._{scheme}", nobody)
+    table = tmp_path / "t.csv"
+    table.write_text("a,y\n" + "".join(f"{k},{k % 2}\n" for k in range(20)))
+    words = ["train", str(table), "--target", "y", "--workers", f"{scheme}://here:1"]
+    for quiet in (False, True):
+        capsys.readouterr()
+        out = ["--out", str(tmp_path / "run")]
+        assert main([*words, *out, *["--quiet"] * quiet]) == 2
+
+
 def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))

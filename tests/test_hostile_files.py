@@ -599,6 +599,11 @@ def test_safe_csv_of_commands(tmp_path: Path, capsys) -> None:
     assert "\n=name,level" in capsys.readouterr().out
     assert main(["report", run, "--safe-csv"]) == 2
     assert "give --table csv" in capsys.readouterr().err
+    # The written table has other names than the model, and why is said.
+    words = ["apply", run, str(plain), str(tmp_path / "again.csv")]
+    assert main([*words, "--out", str(tmp_path / "c")]) == 2
+    says = capsys.readouterr().err
+    assert 'it has "\'=name", as --safe-csv writes that name: remove' in says
 
 
 # Fuzzing

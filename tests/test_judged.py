@@ -16,6 +16,7 @@ import scipy.sparse
 from descents import LowRankModel, TableOnDisk
 from descents.cli.main import main
 from descents.errors import InvalidValueError
+from descents.lowrank.judged import Judged
 from descents.tables.datasets import planted_table
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "factorize.schema.json"
@@ -82,7 +83,14 @@ def test_scores_are_those_of_separate_fits() -> None:
     ratios = [s.error / s.constant_error for s in model.scores_.values()]
     assert overall["relative_error"] == pytest.approx(np.mean(ratios), rel=1e-9)
     assert overall["cells"] == len(rows)
-    assert overall["says"].startswith(f"On {len(rows)} cells that a fit had not seen")
+    rounds = len(np.unique(unseen.folds))
+    assert overall["rounds"] == unseen.predicted.rounds.max() + 1 == rounds > 1
+    says = f"On {len(rows)} cells that a fit had not seen (hidden in {rounds} rounds), "
+    assert overall["says"].startswith(says)
+    stored = judged.stored()
+    assert Judged.restored(stored).overall() == overall
+    del stored["judged/rounds"]  # of an earlier version
+    assert "rounds" not in Judged.restored(stored).overall()["says"]
 
 
 def test_the_model_itself_is_fitted_to_all_cells() -> None:

@@ -8,18 +8,21 @@ import re
 import shlex
 from itertools import permutations
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from conftest import made_once
+from descents.bounds.gaps import Reference
 from descents.bounds.subspaces import matched_cosines
 from descents.cli.main import main
 from descents.pages import factorize, impute, lowrank_figures, small
 from descents.pages.factorize_figures import by_hidden, percent
 from descents.pages.figures import new_figure
 from descents.pages.page import draw, read_run
+from descents.runs.factorize_facts import gap_sentence
 from descents.runs.results import Distribution
 
 
@@ -215,7 +218,26 @@ def test_held_out_losses_of_all_ranks_are_inside_of_the_frame() -> None:
     assert low < 0.4
     assert high > 4000
     assert low < 1 < high
-    assert "constants" in [t.get_text() for t in ax.get_legend().get_texts()]
+    assert "best constants" in [t.get_text() for t in ax.get_legend().get_texts()]
+
+
+@pytest.mark.parametrize("gap", [15.86, 0.5])
+def test_a_bound_far_below_the_loss_is_not_reported_as_a_percentage(gap: float) -> None:
+    says = "a lower bound on the loss; the gap is open"
+    fitted = SimpleNamespace(
+        reference=Reference(value=1.0, kind="bound", says=says),
+        gap=gap,
+        loss=1 + gap,
+        constants_loss=30.0,
+        problem=SimpleNamespace(cells=SimpleNamespace(square=30.0)),
+    )
+    sentence = gap_sentence(fitted)
+    assert sentence.endswith(f"{says}.")
+    if gap > 1:
+        assert sentence.startswith("No useful bound is known: the loss is far above")
+        assert "%" not in sentence
+    else:
+        assert sentence.startswith("The loss is at most 50% above a proven bound: ")
 
 
 @pytest.mark.parametrize(("gap", "says"), [(5.6, "560%"), (0.0123, "1.2%")])

@@ -20,6 +20,7 @@ from descents.pages import figures, svg
 from descents.pages.marks import StartMarks, dots
 from descents.pages.page import COMMANDS, html, pictures_of, read_run
 from descents.pages.reproduce import PICTURES
+from descents.plots.axes import BLUE
 from descents.reproduction.result import ReproductionResult
 from descents.storage.results import of_json
 
@@ -279,7 +280,7 @@ def test_numbers_that_are_not_known_are_said_so(whole) -> None:
 
 def test_scores_that_are_not_defined_have_no_dot() -> None:
     score, undefined = np.array([0.5, 0.7, 0.9]), np.full(3, np.nan)
-    colors = {"": (np.arange(3), figures.BLUE)}
+    colors = {"": (np.arange(3), BLUE)}
     _, (ax,) = figures.new_figure(4, 4)
     figures.against(ax, score, np.array([0.4, np.nan, 0.6]), colors)
     (marks,) = ax.findobj(StartMarks)
@@ -293,7 +294,7 @@ def test_scores_that_are_not_defined_have_no_dot() -> None:
 def test_bad_starts_are_drawn() -> None:
     """Two of 400 starts are far below the others; both are in the frame."""
     good = np.linspace(0.9, 0.95, 398)
-    colors = {"": (np.arange(400), figures.BLUE)}
+    colors = {"": (np.arange(400), BLUE)}
     _, (ax,) = figures.new_figure(4, 4)
     figures.against(
         ax, np.append(good, [0.5, 0.6]), np.append(good, [-3, -50.0]), colors

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import MIXED
+from conftest import MIXED, error_of
 from descents.cli.main import main
 from descents.cli.options import OPTIONS
 from descents.errors import InvalidValueError, by_command, called
@@ -153,3 +153,24 @@ def test_splits_name_the_parameter_or_the_option() -> None:
 def test_the_name_of_a_loss_is_said_before_what_is_wrong_with_its_number() -> None:
     with pytest.raises(InvalidValueError, match=r"^loss is 'huber:0': the width of"):
         get_loss("huber:0")
+
+
+@pytest.mark.parametrize("command", ["report", "verify", "apply", "compare"])
+def test_a_file_in_place_of_a_run_is_called_a_file(
+    command: str, tmp_path: Path, capsys
+) -> None:
+    table, page = tmp_path / "t.csv", tmp_path / "run" / "report.html"
+    page.parent.mkdir()
+    page.with_name("result.json").write_text("{}")
+    for path in (table, page):
+        path.write_text("a,b\n1,2\n")
+    more = [str(table)] if command in ("apply", "compare") else []
+    assert main([command, str(table), *more]) == 2
+    says = error_of(capsys.readouterr().err)
+    assert (
+        f"{table} is a file, not the folder that a command wrote; give the folder"
+        in says
+    )
+    assert main([command, str(page), *more]) == 2
+    says = error_of(capsys.readouterr().err)
+    assert f"{page} is a file in the folder of a run, which is {page.parent};" in says

@@ -20,7 +20,7 @@ from descents import (
 from descents.errors import InvalidValueError
 from descents.networks import fitting, labeled_rows
 from descents.networks.estimator_base import settings_of
-from descents.networks.fitting import Job, batched, fit_together
+from descents.networks.fitting import Job, batched, fit_all
 from descents.networks.setting_names import named
 
 pytestmark = pytest.mark.filterwarnings("ignore:no start of")
@@ -99,7 +99,7 @@ def test_a_setting_that_fills_a_batch_is_trained_alone(monkeypatch) -> None:
     given = {"max_epochs": 1, "validation": None}
     models = [classifier(n_starts=300, learning_rate=r, **given) for r in (0.1, 0.2)]
     jobs = [Job(settings_of(model)) for model in models]
-    fits = fit_together(labeled_rows(X, Y), jobs)
+    fits = fit_all(labeled_rows(X, Y), jobs)
     assert widths == [(300, 1), (300, 1)]
     assert {len(fitted.runs) for fitted in fits} == {300}
     assert not any(hasattr(model, "runs_") for model in models)

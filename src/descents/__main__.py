@@ -7,12 +7,14 @@ import sys
 
 def main() -> int:
     """Run the command; an interrupt while modules are loaded is handled as a later one."""
+    left = "; nothing was kept yet, and the same command starts again"
     try:
         from descents.cli.main import main as run
 
+        left = ""
         return run()
     except KeyboardInterrupt:
-        print("descents: interrupted.", file=sys.stderr)  # noqa: T201
+        print(f"descents: interrupted{left}.", file=sys.stderr)  # noqa: T201
         return 130
     except Exception:  # a bug: print the traceback, with control characters escaped
         import traceback

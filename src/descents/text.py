@@ -72,6 +72,17 @@ MOST_DECIMALS = 6
 """Numbers that need more decimals than this are written with an exponent."""
 
 
+def in_rounds(rounds: int) -> str:
+    """Return in how many rounds cells were hidden, as it follows a noun.
+
+    Examples
+    --------
+    >>> in_rounds(10), in_rounds(1)
+    (' in 10 rounds', '')
+    """
+    return f" in {rounds} rounds" if rounds > 1 else ""
+
+
 def decimals(error: float | None, resolution: float | None = None) -> int | None:
     """Return how many decimals of a number its data support.
 

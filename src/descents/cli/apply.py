@@ -11,6 +11,7 @@ import click
 
 from descents.cli.checks import check_impute, check_memory
 from descents.cli.factorize import intervals_option
+from descents.cli.filled_files import filled_table, notice_file
 from descents.cli.impute import imputations_option, names_listed
 from descents.cli.options import (
     Command,
@@ -29,11 +30,16 @@ from descents.cli.options import (
 from descents.cli.printing import announce_reading, draw_page, say, warn_of
 from descents.errors import Complaints
 from descents.pages.drawing import drawing
-from descents.text import counted
+from descents.text import counted, joined
 
 if TYPE_CHECKING:
     from descents.runs.apply_facts import Arguments
-    from descents.runs.apply_result import AppliedResult, AppliedRun, UnseenLevel
+    from descents.runs.apply_result import (
+        AppliedResult,
+        AppliedRun,
+        UnseenLevel,
+        UseOfModel,
+    )
     from descents.runs.request import Reading
     from descents.tables.sources import TableSource
 
@@ -53,7 +59,8 @@ if TYPE_CHECKING:
     "--impute",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="OUT.csv",
-    help="Of a run of factorize: also write TABLE with its missing cells filled to this file.",
+    help="Also write TABLE with its missing cells filled to this file. Only for a RUN of "
+    "factorize; for one of impute, give FILLED.",
 )
 @safe_csv_option
 @intervals_option(
@@ -61,8 +68,8 @@ if TYPE_CHECKING:
     "factorize must have been made with --intervals."
 )
 @imputations_option(
-    "For a run of impute that was made with --imputations: write this many imputed tables "
-    "below each other."
+    "Write this many imputed tables below each other. Only for a RUN of impute that was "
+    "made with --imputations."
 )
 @range_option
 @click.option(
@@ -109,6 +116,7 @@ def apply(run: Path, table: str, filled: Path | None, **given: Any) -> int:
     _check_apply(complaints, command, run, table, filled, impute, memory, drawing_of)
     check_memory(complaints, memory, impute, coverage, table=table)
     check_impute(complaints, impute, table)
+    notice_file(filled)
     if command == "train":
         _check_network(complaints, run, memory, impute, coverage)
         complaints.require(
@@ -240,11 +248,14 @@ def _transform(
     quiet, as_json = silent
     if in_words(result, quiet, as_json):
         warn_of(result.warnings)
+        _say_fitted(result)
         for note in data.notes:
             say(note)
         _show_applied(
             result, len(model.components_), folder.path, wanted.memory is None
         )
+        if wanted.impute is not None:
+            say(filled_table(wanted.impute))
     return 0
 
 
@@ -271,6 +282,14 @@ def run_of(result: dict[str, Any]) -> dict[str, Any]:
     """Return the identity of a stored run; empty if the file has none."""
     stored = result.get("run")
     return stored if isinstance(stored, dict) else {}
+
+
+def _say_fitted(result: UseOfModel) -> None:
+    """Print that the table is that of the fit, if it is."""
+    from descents.runs.apply_result import ROWS_OF_THE_FIT
+
+    if result.fitted_rows:
+        say(ROWS_OF_THE_FIT)
 
 
 def _show_applied(
@@ -304,11 +323,13 @@ def _check_apply(
     if command != "impute":
         given = [f"--{name}" for name, value in drawing_of.items() if value is not None]
         given += ["FILLED"] if filled is not None else []
-        complaints.require(
-            not given,
-            f"{' and '.join(given)}: for a run of 'descents impute', but {run} contains "
-            f"one of 'descents {command}'; leave that out",
-        )
+        if given:
+            are, them = ("is", "it") if len(given) == 1 else ("are", "them")
+            complaints.require(
+                False,
+                f"{joined(given)} {are} only for the model of a run of 'descents impute', "
+                f"and {run} contains a run of 'descents {command}'; leave {them} out",
+            )
     else:
         complaints.require(
             impute is None and memory is None,
@@ -353,6 +374,7 @@ def _predict(
     """Write the predictions of a stored network for the rows of a table."""
     from descents.runs import apply_network as study
     from descents.runs.apply_network import PREDICTIONS
+    from descents.runs.score_sentences import sentence_of
     from descents.storage.run_folders import RESULT, RunFolder
 
     trained = study.load(run)
@@ -365,9 +387,12 @@ def _predict(
         folder.finish()
     quiet, as_json = silent
     if in_words(result, quiet, as_json):
-        for note in data.notes:
+        for note in result.read:
             say(note)
+        _say_fitted(result)
         _show_unseen(result.unseen)
+        if scores := sentence_of(result):
+            say(scores)
         say(
             f"{result.target} of {counted(result.rows, 'row')} "
             f"predicted: {folder.path / PREDICTIONS}"
@@ -403,6 +428,7 @@ def _fill(
         folder.finish()
     quiet, as_json = silent
     if in_words(result, quiet, as_json):
+        _say_fitted(result)
         _show_unseen(result.unseen)
         without = result.filled.rows_without_cells
         if without:
@@ -420,6 +446,6 @@ def _fill(
             say(f"Not in the model, left as they are: {names_listed(result.not_used)}")
         for note in data.notes:
             say(note)
-        say(f"Filled table: {filled}")
+        say(filled_table(filled))
         say(f"Page: {folder.path / 'report.html'}")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from descents.cli.filled_files import notice_file
 from descents.errors import Complaints
 from descents.tables.formats import OTHER_PROGRAMS, refusal
 
@@ -73,7 +74,10 @@ def check_impute(
     triples: bool = False,
     safe: bool = False,
 ) -> None:
-    """Report a place that a filled table cannot be written to, and what needs one."""
+    """Report a place that a filled table cannot be written to, and what needs one.
+
+    Whether a file is there now is remembered for `filled_table`.
+    """
     from descents.validation import is_special
 
     if impute is None:
@@ -82,6 +86,7 @@ def check_impute(
             "--safe-csv is for the table of --impute; leave it out, or give --impute",
         )
         return
+    notice_file(impute)
     place, given = impute.expanduser(), Path(table).expanduser()
     complaints.require(
         not triples,

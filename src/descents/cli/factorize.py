@@ -16,7 +16,9 @@ from descents.cli.checks import (
     check_memory,
     check_resume,
 )
+from descents.cli.connecting import connected_workers
 from descents.cli.factorize_text import show
+from descents.cli.filled_files import filled_table
 from descents.cli.options import (
     CTRL_C,
     MOST_STARTS,
@@ -315,7 +317,7 @@ def _show(
     show(result, place)
     if impute is None:
         return
-    say(f"The table with its missing cells filled: {impute}")
+    say(filled_table(impute))
     for line in notes:
         say(f"Note: {line}.")
 
@@ -401,7 +403,6 @@ def _fitted(
     silent: bool,
 ) -> FactorizeRun:
     """Fit the model and judge it."""
-    from descents.optim.executors import connected
     from descents.runs.factorize import factorize as fit
     from descents.runs.kept_descents import KeptDescents
 
@@ -412,7 +413,7 @@ def _fitted(
     single = single and "auto" not in (options.penalty or {}).values()
     if single and limits.threads > 1 and data.entries >= LARGE_TABLE:
         share_products(limits.threads)
-    with connected(limits.workers) as workers, bar(silent) as progress:
+    with connected_workers(limits.workers, silent) as workers, bar(silent) as progress:
         made = fit(
             data,
             options,

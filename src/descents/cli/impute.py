@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from descents.cli.checks import check_resume
+from descents.cli.filled_files import filled_table, notice_file
 from descents.cli.options import (
     MOST_STARTS,
     Command,
@@ -140,6 +141,7 @@ def impute(table: str, filled: Path, **given: Any) -> int:
     from descents.tables.written import check_target
 
     complaints.attempt(check_target, table, filled)
+    notice_file(filled)
     complaints.attempt(asked.level_lists, given["levels"])
     reading = reading_of(given)
     options = Options(**given)
@@ -259,7 +261,7 @@ def _show(result: ImputationResult, filled: Path, out: Path) -> None:
     for note in result.read:
         say(f"  {note}")
     say()
-    say(f"Filled table: {filled}")
+    say(filled_table(filled))
     say(f"Page: {out / 'report.html'}  ({result.seconds:.1f} s)")
 
 

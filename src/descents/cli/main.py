@@ -37,6 +37,8 @@ MODULES = (
     "verify",
 )
 """The commands that have modules of their own, in which they have the same name."""
+NOTHING_KEPT = "; nothing was kept yet, and the same command starts again"
+"""What an interrupted command leaves behind if it has not opened its run folder."""
 
 
 class Commands(click.Group):
@@ -87,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ):
             signals.hints()  # forget those of an earlier command in this process
             code = _run(arguments)
+            signals.hints()  # the command has ended
             output.flush()
             if output.lost is not None:
                 say_error(
@@ -145,7 +148,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 def _said(error: BaseException) -> tuple[str, int] | None:
     """Return what a command says of an error, and its exit code; None for a bug."""
     if isinstance(error, click.Abort | KeyboardInterrupt):
-        return f"interrupted{signals.hints()}.", CTRL_C
+        return f"interrupted{signals.hints() or NOTHING_KEPT}.", CTRL_C
     if isinstance(error, signals.StoppedBySignalError):
         signals.end_children()
         return f"{error}{signals.hints()}.", error.code

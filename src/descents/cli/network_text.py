@@ -69,7 +69,7 @@ def show(result: NetworkResult, out: Path) -> None:
 def _show_settings(result: NetworkResult) -> None:
     """Print the table of the metric in each setting."""
     form = digits_of(result)
-    names = [setting.name for setting in result.settings]
+    names = [result.called(setting.name) for setting in result.settings]
     metrics = [setting.metric for setting in result.settings]
     medians = [form.one(m.quartiles[1] if m.quartiles else None) for m in metrics]
     columns = {
@@ -108,7 +108,7 @@ def _verdicts(result: NetworkResult) -> list[str]:
         more = f"{more}the best reach, not diagnosed" if rest else ""
         if counts or more:
             each = " (each start on each split)" if result.splits > 1 else ""
-            lines.append(f"{setting.name}{each}: {counts}{more}.")
+            lines.append(f"{result.called(setting.name)}{each}: {counts}{more}.")
     return lines
 
 
@@ -130,7 +130,7 @@ def _best_start(result: NetworkResult) -> str:
     where = f" on split {best.split}" if result.splits > 1 else ""
     return (
         f"'descents apply' uses the start with the least {which} loss, start "
-        f"{best.start} of {best.setting}{where}: {score} {form.one(best.training)} "
+        f"{best.start} of {result.called(best.setting)}{where}: {score} {form.one(best.training)} "
         f"in training{held_out}. {result.seconds:.1f} s."
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from descents.cli.checks import check_device, check_resume
+from descents.cli.connecting import connected_workers
 from descents.cli.options import (
     MOST_STARTS,
     NOT_MET,
@@ -121,10 +122,9 @@ def _reproduce(
     with bar(silent) as progress:
         side_by_side = threads()
         load_torch()
-        from descents.optim.executors import connected
         from descents.reproduction.report import reproduce as study
 
-        with connected(workers) as processes:
+        with connected_workers(workers, silent) as processes:
             outcome = study(
                 starts,
                 seed,

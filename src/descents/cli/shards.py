@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from descents.cli.connecting import connected_workers
 from descents.cli.printing import say
 from descents.cli.processes import started
 from descents.cli.progress import bar
@@ -128,7 +129,6 @@ class ShardOfRun:
         int
             The exit code.
         """
-        from descents.optim.executors import connected
         from descents.runs.merging import facts_of
         from descents.storage.shards import write_shard
 
@@ -138,7 +138,10 @@ class ShardOfRun:
         try:
             with self.folder:
                 data = read()
-                with connected(workers) as processes, bar(any(printing)) as progress:
+                with (
+                    connected_workers(workers, any(printing)) as processes,
+                    bar(any(printing)) as progress,
+                ):
                     compute(data, processes, progress)
                 facts = facts_of(self.run, self.shard, self.table)
                 write_shard(self.folder, self.path, facts)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from descents.cli.options import CTRL_C, OUT_OF_TIME
 from descents.cli.printing import draw_page, say_error
 from descents.signals import hints
+from descents.text import counted
 
 if TYPE_CHECKING:
     from descents.storage.results import Result
@@ -41,9 +42,11 @@ def stopped(folder: RunFolder, begun: float, seconds: float | None, again: str) 
     """
     late = seconds is not None and time.monotonic() - begun >= seconds
     why = f"Stopped after {seconds:g} s" if late else "Interrupted"
-    kept = f"{folder.stages} finished parts are kept"
-    if late and not folder.stages:
-        kept = "no part was finished: give more seconds"
+    parts = folder.stages
+    are = "is" if parts == 1 else "are"
+    kept = f"{counted(parts, 'finished part')} {are} kept"
+    if not parts:
+        kept = f"no part was finished{': give more seconds' if late else ' yet'}"
     say_error(f"{why}; {kept}: {again}.")
     hints()  # they say the same
     return OUT_OF_TIME if late else CTRL_C

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from descents.cli.checks import check_device, check_resume
+from descents.cli.connecting import connected_workers
 from descents.cli.network_text import show
 from descents.cli.options import (
     MOST_STARTS,
@@ -320,10 +321,9 @@ def _trained(
     draw: Callable[..., None],
 ) -> NetworkResult:
     """Train into a folder, draw the page, and return the result."""
-    from descents.optim.executors import connected
     from descents.runs.train import train as train_network
 
-    with connected(workers) as processes, bar(silent) as progress:
+    with connected_workers(workers, silent) as processes, bar(silent) as progress:
         trained = train_network(
             data,
             options,

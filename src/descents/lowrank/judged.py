@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypedDict
 
 import numpy as np
 
 from descents.marginal.held_out import ColumnScore
 from descents.tables.spelling import listed
-from descents.text import OneLine, counted
+from descents.text import OneLine, counted, in_rounds
 
 ROUNDING = 1e-6
 """Errors that are nearer to each other, in their own units, are the same."""
@@ -28,6 +28,7 @@ class Overall(TypedDict):
     relative_error: float
     standard_error: float
     says: str
+    rounds: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,8 @@ class Judged(OneLine):
     model_error, model_standard_error : float
         The same for the model in all columns; NaN for models of version 0.1,
         and for tables that are fitted exactly by fewer parameters than cells.
+    rounds : int
+        The number of fits, each without other cells; 0 if it is not known.
     """
 
     levels: np.ndarray
@@ -67,6 +70,7 @@ class Judged(OneLine):
     standard_error: float
     model_error: float = math.nan
     model_standard_error: float = math.nan
+    rounds: int = field(default=0, kw_only=True)
 
     @property
     def is_worse(self) -> bool:
@@ -149,7 +153,9 @@ class Judged(OneLine):
         """
         # A column that does not vary is predicted by its constant without an error.
         cells = sum(one.cells for one in self.scores if one and one.constant_error > 0)
-        on = f"On {counted(cells, 'cell')} that a fit had not seen, "
+        rounds = in_rounds(self.rounds)
+        on = f"On {counted(cells, 'cell')} that a fit had not seen"
+        on += f"{rounds and f' (hidden{rounds})'}, "
         scored = np.array([one is not None for one in self.scores])
         if self.constant[scored].all():
             says = (
@@ -171,6 +177,7 @@ class Judged(OneLine):
             "relative_error": self.relative_error,
             "standard_error": self.standard_error,
             "says": says,
+            "rounds": self.rounds,
         }
 
     def _compared(self) -> str:
@@ -215,6 +222,7 @@ class Judged(OneLine):
                     self.model_standard_error,
                 ]
             ),
+            "judged/rounds": np.array([self.rounds]),
         }
 
     @classmethod
@@ -226,6 +234,7 @@ class Judged(OneLine):
             None if np.isnan(row[0]) else ColumnScore(int(row[0]), *map(float, row[1:]))
             for row in arrays["judged/scores"]
         )
+        rounds = arrays.get("judged/rounds", [0])
         return cls(
             arrays["judged/levels"],
             scores,
@@ -233,6 +242,7 @@ class Judged(OneLine):
             arrays["judged/constants"],
             int(arrays["judged/overall"][0]),
             *map(float, arrays["judged/overall"][1:]),
+            rounds=int(rounds[0]),
         )
 
 

@@ -232,7 +232,9 @@ def concluded(
     if not exact:
         alone = relative_errors(losses, levels)
         model = float(alone[0]), deviation_of(alone)
-    return Judged(levels, scores, constant, constants, *overall, *model), unseen
+    numbers = (*overall, *model)
+    judged = Judged(levels, scores, constant, constants, *numbers, rounds=len(parts))
+    return judged, unseen
 
 
 def _better_constants(

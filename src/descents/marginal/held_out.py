@@ -66,6 +66,8 @@ class HeldOut(OneLine):
         The predicted probabilities of the levels of the column; NaN past its last level.
     spreads : float64 ndarray
         The standard deviation of all observed cells of the column; 1 for levels.
+    rounds : int64 ndarray
+        The number of the fit that had not seen the cell; empty if it is not known.
     """
 
     columns: np.ndarray
@@ -76,6 +78,7 @@ class HeldOut(OneLine):
     deviations: np.ndarray = field(default_factory=lambda: np.empty(0))
     chances: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
     spreads: np.ndarray = field(default_factory=lambda: np.empty(0))
+    rounds: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __repr__(self) -> str:
         """Return the numbers of cells and columns, in one line."""
@@ -113,12 +116,14 @@ class HeldOut(OneLine):
     @classmethod
     def joined(cls, parts: Sequence[HeldOut]) -> HeldOut:
         """Return the cells of several folds."""
-        return cls(
+        found = cls(
             *(
                 np.concatenate([getattr(part, one.name) for part in parts])
                 for one in fields(cls)
             )
         )
+        sizes = [len(part.truth) for part in parts]
+        return replace(found, rounds=np.repeat(np.arange(len(parts)), sizes))
 
 
 def of_hidden(

@@ -14,6 +14,7 @@ from descents.errors import Complaints, InvalidValueError, for_caller
 from descents.storage.damage import check_facts
 from descents.storage.values import plain
 from descents.tables import levels
+from descents.tables.absent import check_columns
 from descents.tables.levels import KnownLevels
 from descents.tables.tables import Table
 from descents.tables.typed_columns import Column
@@ -206,14 +207,8 @@ class Features:
         InvalidValueError
             If the table lacks a column, or a column has other values than in training.
         """
-        present = {column.name for column in table.columns}
-        absent = [f.name for f in self.features if f.name not in present]
-        if absent:
-            raise InvalidValueError(
-                f"the table lacks {len(absent)} of the {counted(len(self.features), 'column')} that "
-                f"the model was trained with: {_list([repr(x) for x in absent])}; give "
-                "them, with empty cells where values are missing"
-            )
+        names = [feature.name for feature in self.features]
+        check_columns(names, {column.name for column in table.columns}, "trained")
         if not self.features:
             raise InvalidValueError(
                 "the model has no columns, so its file is damaged; train it again"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -75,11 +75,15 @@ def fit(
     >>> fit(rows, settings).values("training_accuracy")
     array([1., 1., 1.])
     """
-    return fit_together(rows, [Job(settings, control or RunControl())])[0]
+    job = Job(settings, control or RunControl())
+    return _trained(_problem(rows, [settings]), rows, [job])[0]
 
 
 def fit_all(rows: LabeledRows, jobs: Sequence[Job]) -> list[Fitted]:
     """Train several settings, in shared batches if possible.
+
+    Each learns what it would learn alone, up to rounding. In a shared batch, the control
+    of the first job counts.
 
     Raises
     ------
@@ -88,51 +92,13 @@ def fit_all(rows: LabeledRows, jobs: Sequence[Job]) -> list[Fitted]:
     InterruptedRunError
         If the time limit was reached, or the user interrupted.
     """
-    begun = time.monotonic()
     fits: dict[int, Fitted] = {}
-    for group in batched([job.settings for job in jobs]):
-        spent = time.monotonic() - begun
-        fitted = fit_together(rows, [_later(jobs[place], spent) for place in group])
-        if any(one.runs.interrupted for one in fitted):
-            raise InterruptedRunError("training was interrupted")
-        fits |= dict(zip(group, fitted, strict=True))
+    for places, problem, own in _in_turn(rows, jobs):
+        fitted = _trained(problem, rows, own)
+        for one in fitted:
+            _check_whole(one.runs)
+        fits |= dict(zip(places, fitted, strict=True))
     return [fits[place] for place in range(len(jobs))]
-
-
-def fit_together(rows: LabeledRows, jobs: Sequence[Job]) -> list[Fitted]:
-    """Train settings that differ only as `SHARED` says, in one batch.
-
-    Each learns what it would learn alone, up to rounding. If one of them fills a batch,
-    each is trained in a batch of its own. In a shared batch, the control of the first job
-    counts.
-
-    Raises
-    ------
-    InvalidValueError
-        If the settings do not fit the rows.
-    InterruptedRunError
-        If the settings do not share a batch, and one was interrupted.
-    """
-    parts = _parts(rows, jobs)
-    begun: float = time.monotonic()
-    fits: list[Fitted] = []
-    for problem, own in parts:
-        spent = time.monotonic() - begun
-        fits += _trained(problem, rows, [_later(job, spent) for job in own])
-        if len(parts) > 1 and fits[-1].runs.interrupted:
-            raise InterruptedRunError("training was interrupted")
-    return fits
-
-
-def _parts(
-    rows: LabeledRows, jobs: Sequence[Job]
-) -> list[tuple[Network, Sequence[Job]]]:
-    """Return the problems of settings that can share a batch, each with its jobs."""
-    problem = _problem(rows, [job.settings for job in jobs])
-    starts = jobs[0].settings.n_starts * len(problem.batches.splits)
-    if len(jobs) == 1 or starts < problem.width:
-        return [(problem, jobs)]
-    return [(problem.of_setting(place), [job]) for place, job in enumerate(jobs)]
 
 
 def train_shard(rows: LabeledRows, jobs: Sequence[Job], shard: Shard) -> None:
@@ -147,14 +113,36 @@ def train_shard(rows: LabeledRows, jobs: Sequence[Job], shard: Shard) -> None:
     InterruptedRunError
         If the time limit was reached, or the user interrupted.
     """
+    for _, problem, own in _in_turn(rows, jobs):
+        runs = _descended(problem, own, shard)
+        if runs is not None:
+            _check_whole(runs)
+
+
+def _in_turn(
+    rows: LabeledRows, jobs: Sequence[Job]
+) -> Iterator[tuple[list[int], Network, list[Job]]]:
+    """Yield each problem with its jobs and their places; these have the time that is left.
+
+    Settings that differ only as `SHARED` says share a problem, unless one of them fills a
+    batch.
+    """
     begun = time.monotonic()
     for group in batched([job.settings for job in jobs]):
-        for problem, own in _parts(rows, [jobs[place] for place in group]):
+        problem = _problem(rows, [jobs[place].settings for place in group])
+        starts = jobs[group[0]].settings.n_starts * len(problem.batches.splits)
+        parts = [(group, problem)]
+        if len(group) > 1 and starts >= problem.width:
+            parts = [([j], problem.of_setting(k)) for k, j in enumerate(group)]
+        for places, part in parts:
             spent = time.monotonic() - begun
-            later = [_later(job, spent) for job in own]
-            runs = _descended(problem, later, shard)
-            if runs is not None and runs.interrupted:
-                raise InterruptedRunError("training was interrupted")
+            yield places, part, [_later(jobs[place], spent) for place in places]
+
+
+def _check_whole(runs: Runs) -> None:
+    """Raise an error if starts were interrupted."""
+    if runs.interrupted:
+        raise InterruptedRunError("training was interrupted")
 
 
 def batched(settings: Sequence[Settings]) -> list[list[int]]:

@@ -25,7 +25,9 @@ Workers = int | Executor
 SCHEMES = ("dask", "ray")
 """The kinds of addresses that `connected` knows."""
 SECONDS = 20
-"""How long to wait for a connection."""
+"""How long to wait for a dask scheduler."""
+RAY_SECONDS = 35
+"""How long Ray waits for a cluster: 5, 10 and 20 seconds."""
 
 
 class Computes(Protocol):
@@ -92,6 +94,19 @@ def from_executor(
     finally:
         for task in tasks:
             task.cancel()
+
+
+def longest_wait(workers: int | str) -> int | None:
+    """Return how many seconds `connected` waits at most; None if nothing is waited for.
+
+    Examples
+    --------
+    >>> longest_wait("dask://localhost:8786"), longest_wait(2)
+    (20, None)
+    """
+    if not isinstance(workers, str):
+        return None
+    return {"dask": SECONDS, "ray": RAY_SECONDS}.get(workers.partition("://")[0])
 
 
 @contextmanager

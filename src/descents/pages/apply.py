@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from descents.pages import small
 from descents.pages.answers import Alert, Answer, Tile
@@ -10,11 +11,14 @@ from descents.pages.figures import Picture, Stored
 from descents.pages.kinds import Kind
 from descents.pages.numbers import number
 from descents.runs.apply_result import (
+    ROWS_OF_THE_FIT,
     AppliedResult,
     FilledRows,
     PredictedRows,
+    PredictionScore,
     UseOfModel,
 )
+from descents.runs.score_sentences import sentence_of, shown, words_of
 from descents.storage.results import Result
 from descents.tables.spelling import listed
 from descents.text import counted, percent
@@ -61,15 +65,31 @@ def answer(run: Run) -> Answer:
 def _heading(result: UseOfModel) -> str:
     if isinstance(result, PredictedRows):
         return "What was predicted"
-    return "The columns of the new rows"
+    return f"The columns of the {_rows_word(result)}"
+
+
+def _rows_word(result: UseOfModel) -> str:
+    """Return what the rows are: new ones, or those of the fit."""
+    return "rows of the fit" if result.fitted_rows else "new rows"
 
 
 def _sentence(result: UseOfModel) -> str:
+    """Return what was done, with which model, and on which rows."""
+    text = _done(result)
+    return f"{text} {ROWS_OF_THE_FIT}" if result.fitted_rows else text
+
+
+def _done(result: UseOfModel) -> str:
     """Return what was done, with which model."""
     rows = counted(result.rows, "row")
     if isinstance(result, PredictedRows):
         text = f"{result.target} of {rows} was predicted by the network of {result.run.model}."
-        return f"{text} How often these predictions are right is not known."
+        if result.fitted_rows:
+            return text
+        scores = sentence_of(result)
+        return (
+            f"{text} {scores or 'How often these predictions are right is not known.'}"
+        )
     if isinstance(result, FilledRows):
         text = f"{result.says} The model is that of {result.run.model}."
         if result.filled.cells:
@@ -86,8 +106,12 @@ def _sentence(result: UseOfModel) -> str:
 
 
 def _tiles(result: UseOfModel) -> list[Tile]:
-    tiles = [Tile(str(result.rows), "new rows")]
+    tiles = [Tile(str(result.rows), _rows_word(result))]
     if isinstance(result, PredictedRows):
+        tiles += [
+            Tile(shown(one, result), f"{words_of(one)} on them{_against(one, result)}")
+            for one in result.scores[:1]
+        ]
         found = result.predicted
         if found is not None and found.levels:
             top = max(range(len(found.levels)), key=lambda k: found.observed[k])
@@ -119,6 +143,14 @@ def _tiles(result: UseOfModel) -> list[Tile]:
             )
         )
     return tiles
+
+
+def _against(score: PredictionScore, result: PredictedRows) -> str:
+    """Return the score of the constant prediction, in a clause."""
+    if score.constant is None:
+        return ""
+    constant = shown(replace(score, value=score.constant), result)
+    return f", against {constant} of a constant prediction"
 
 
 def _alerts(result: UseOfModel) -> list[tuple[str, str]]:
@@ -181,6 +213,8 @@ def facts(run: Run) -> dict[str, object]:
     columns = result.table_columns
     return {
         "files": files,
+        "rows_word": _rows_word(result),
+        "scores": sentence_of(result) if isinstance(result, PredictedRows) else "",
         "columns": columns[:SHOWN],
         "left_out": len(columns) - SHOWN,
         "outside": any(column.outside is not None for column in columns),
@@ -192,6 +226,7 @@ def facts(run: Run) -> dict[str, object]:
         "score": result.score if isinstance(result, AppliedResult) else None,
         "imputations": isinstance(result, FilledRows) and result.how.imputations,
         "predicted": getattr(result, "predicted", None),
+        "unseen_cells": sum(one.cells for one in result.unseen),
         "percent": percent,
         "histogram": small.histogram,
         "both_histograms": small.both_histograms,

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 
 from descents.pages import figures, marks
 from descents.pages.answers import Alert, Answer, Tile
-from descents.pages.figures import BLUE, FAINT, INK, RED, Picture, Stored
+from descents.pages.figures import Picture, Stored
 from descents.pages.kinds import Kind
 from descents.pages.starts import StartsTable
+from descents.plots.axes import BLUE, FAINT, INK, RED
 from descents.runs.command_line import command_line
 from descents.runs.train_result import ComparisonResult
 from descents.statistics.metrics import metric_words
@@ -141,17 +142,15 @@ def _forest(run: Run) -> Figure:
     figure, (ax,) = figures.new_figure(6.4, 1.7 + 0.7 * max(1, len(known)))
     if result.margin is not None:
         ax.axvspan(-result.margin, result.margin, color=BLUE, alpha=0.1, lw=0)
-    ax.axvline(0, color=FAINT, lw=1)
+    names = [f"{_short(one.side)} minus\n{_short(one.reference)}" for one, _ in known]
+    values, intervals = [d for _, d in known], [one.interval for one, _ in known]
+    figures.forest(ax, names, values, intervals, {"fmt": "none", "elinewidth": 1.5})
     for place, (one, difference) in enumerate(known):
-        bars: list[tuple[list[float | None], float]] = [(one.interval, 1.5)]
         if one.equivalence is not None:
-            bars.append((one.equivalence.interval, 4.0))
-        for ends, width in bars:
-            line = np.asarray(ends, dtype=np.float64)  # NaN, not drawn, where not known
-            ax.plot(line, np.full(2, place), color=INK, lw=width)
+            line = np.asarray(one.equivalence.interval, dtype=np.float64)
+            ax.plot(line, np.full(2, place), color=INK, lw=4)
         color = {"better": BLUE, "worse": RED}.get(one.verdict, INK)
         ax.plot([difference], [place], "o", color=color, ms=7, mec="white")
-    names = [f"{_short(one.side)} minus\n{_short(one.reference)}" for one, _ in known]
     ax.set_yticks(range(len(known)), names)
     ax.set_ylim(max(len(known), 1) - 0.4, -0.6)
     better = "higher" if result.higher_is_better else "lower"

@@ -25,7 +25,7 @@ from descents.pages.kinds import Kind
 from descents.pages.numbers import number, settings_of
 from descents.pages.starts import StartsTable
 from descents.runs.factorize_result import CLOSED, SAME, ColumnOfFit, LowRankResult
-from descents.text import counted, joined
+from descents.text import counted, in_rounds, joined
 
 MOST_ROWS = 1000
 """How many rows are drawn in a biplot at most."""
@@ -189,10 +189,11 @@ def _tiles(run: Run) -> list[Tile]:
             )
         else:
             verb = "" if shares.measure == "variance" else " is avoided"
+            rounds = in_rounds(result.held_out.rounds if result.held_out else 0)
             tiles.append(
                 Tile(
                     percent(shares.hidden, whole=True),
-                    f"{what}{verb}, on {counted(shares.cells, 'held-out cell')}; "
+                    f"{what}{verb}, on {counted(shares.cells, 'held-out cell')}{rounds}; "
                     f"{percent(shares.seen)} of seen cells",
                 )
             )

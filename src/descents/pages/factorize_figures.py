@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from descents.pages import figures, lowrank_figures, marks
-from descents.pages.figures import BLUE, FAINT, Picture, Stored
+from descents.pages.figures import Picture, Stored
 from descents.pages.lowrank_figures import FLOOR
 from descents.pages.numbers import number
+from descents.plots.axes import BLUE, FAINT
 from descents.runs.curves import drawn_starts
 from descents.runs.factorize_result import SAME, ColumnOfFit, LowRankResult
 from descents.text import counted, joined

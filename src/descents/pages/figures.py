@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, LogFormatterMathtext
 
 from descents.pages import marks
+from descents.plots.axes import BLUE, FAINT, INK, RED, Style, differences
 
-INK, FAINT, RED, BLUE = "#222222", "#9aa0a6", "#c0392b", "#1f5fa8"
 LINES = (BLUE, "#b7791f", "#3a8f6f", "#c2578b", "#8e5bb5", RED, FAINT)
 """Colors of lines that are seen on light and on dark paper."""
 MOST_COLUMNS = 12
@@ -248,6 +248,7 @@ def forest(
     names: Sequence[str],
     values: Sequence[float | None],
     intervals: Sequence[Sequence[float | None]],
+    style: Style | None = None,
 ) -> Axes:
     """Draw differences with their intervals, one line per name, and a line at 0.
 
@@ -257,15 +258,15 @@ def forest(
     names : sequence of str
     values : sequence of float or None
     intervals : sequence of (float or None, float or None)
+    style : mapping, optional
+        As `Axes.errorbar` takes it.
     """
-    ax.axvline(0, color=FAINT, lw=1)
-    for place, (value, (low, high)) in enumerate(zip(values, intervals, strict=True)):
-        if low is not None and high is not None:
-            ax.plot([low, high], [place, place], color=INK, lw=2)
-        if value is not None:
-            ax.plot([value], [place], "o", color=BLUE, ms=6)
+    # What is not known is NaN, and not drawn.
+    low, high = np.array(intervals, dtype=np.float64).reshape(-1, 2).T
+    middle = np.array(values, dtype=np.float64)
+    drawn = {"ms": 6, "ecolor": INK, "elinewidth": 2, "capsize": 0} | dict(style or {})
+    differences(ax, names, middle, low, high, drawn)
     ax.set_yticks(range(len(names)), [in_lines(name) for name in names])
-    ax.set_ylim(len(names) - 0.5, -0.5)
     return ax
 
 

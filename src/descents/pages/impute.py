@@ -19,8 +19,8 @@ from descents.pages.impute_figures import (
 from descents.pages.kinds import Kind
 from descents.pages.numbers import settings_of
 from descents.pages.starts import StartsTable
-from descents.runs.impute_result import ImputationResult, ImputedColumn
-from descents.text import counted
+from descents.runs.impute_result import HeldOutError, ImputationResult, ImputedColumn
+from descents.text import counted, in_rounds
 
 
 def starts(run: Run) -> StartsTable | None:
@@ -107,14 +107,19 @@ def _tile_of_error(result: ImputationResult) -> Tile:
         if held_out is not None:
             why = (
                 "which is not clearly better than column means and most frequent levels on "
-                f"{counted(held_out.cells, 'held-out cell')}"
+                f"{_cells_of(held_out)}"
             )
         return Tile("0", f"of these columns are filled by the model, {why}")
-    cells = counted(0 if held_out is None else held_out.cells, "held-out cell")
+    cells = "0 held-out cells" if held_out is None else _cells_of(held_out)
     return Tile(
         "not known" if held_out is None else held_out.says,
         f"of the error of column means and most frequent levels, on {cells}",
     )
+
+
+def _cells_of(held_out: HeldOutError) -> str:
+    """Return how many cells were held out, and in how many rounds."""
+    return f"{counted(held_out.cells, 'held-out cell')}{in_rounds(held_out.rounds)}"
 
 
 def _alert(line: str, sections: Mapping[str, str]) -> Alert:

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from descents.pages import figures, lowrank_figures
-from descents.pages.figures import BLUE, FAINT, Picture, Stored, shortened
+from descents.pages.figures import Picture, Stored, shortened
 from descents.pages.lowrank_figures import FLOOR
+from descents.plots.axes import BLUE, FAINT
 from descents.runs.impute_result import ImputationResult, ImputedColumn
 from descents.text import counted
 

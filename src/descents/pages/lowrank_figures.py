@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from descents.pages import marks
-from descents.pages.figures import BLUE, FAINT, INK, RED, shortened
+from descents.pages.figures import shortened
+from descents.plots.axes import BLUE, FAINT, INK, RED, held_out_losses
 
 FLOOR = 1e-12
 """Starts whose loss is nearer to the best are drawn at this distance."""
@@ -70,19 +71,13 @@ def held_out(
     All of them are inside of the axes, which are logarithmic if the losses differ much. A
     line is at 1, the loss of the best constants.
     """
+    ax.axhline(most, color=INK, lw=1, ls=":", label="minimum + one standard error")
+    held_out_losses(ax, x, mean, error, chosen, {})
     finite = np.isfinite(mean)
-    at = np.asarray(x, dtype=np.float64)
-    ax.axhline(1, color=RED, lw=1, label="constants")
-    ax.axhline(most, color=FAINT, lw=1, ls="--", label="minimum + one standard error")
-    ax.errorbar(
-        at[finite], mean[finite], error[finite], color=BLUE, fmt="o-", ms=4, lw=1, capsize=3
-    )  # fmt: skip
-    ax.plot(at[chosen], mean[chosen], "o", color=INK, ms=9, mfc="none", label="chosen")
     least, largest = float(mean[finite].min()), float(mean[finite].max())
     if least > 0 and max(largest, 1.0) > 5 * least:
         ax.set_yscale("log")
     ax.set_ylabel("loss of held-out cells / constants")
-    ax.legend()
     return ax
 
 

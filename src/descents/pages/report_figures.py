@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from descents.pages.figures import BLUE, FAINT, INK, RED
+from descents.plots.axes import BLUE, FAINT, INK, RED
 
 SPECIES_COLORS = ("#0072b2", "#e69f00", "#009e73")
 SPECIES_MARKERS = ("o", "s", "^")

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 
 from descents.pages import figures, marks, report_figures
 from descents.pages.answers import Alert, Answer, Tile
-from descents.pages.figures import BLUE, RED, Picture, Stored, new_figure
+from descents.pages.figures import Picture, Stored, new_figure
 from descents.pages.kinds import Kind
 from descents.pages.starts import StartsTable
+from descents.plots.axes import BLUE, RED
 from descents.reproduction.claims import CheckResult
 from descents.reproduction.result import NetworkSetting, ReproductionResult
 from descents.runs.curves import drawn_starts

@@ -115,7 +115,7 @@ def _of_network(result: NetworkResult) -> PaperTable:
         middle = found.quartiles[1] if found.quartiles else None
         rows.append(
             [
-                Cell(setting.name),
+                Cell(result.called(setting.name)),
                 *(Cell(value, places) for value in [*values, middle]),
                 Cell(found.count),
                 Cell(found.failed),

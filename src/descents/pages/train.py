@@ -254,7 +254,7 @@ def _verdicts(run: Run) -> list[dict[str, object]]:
         chosen = {"setting": setting.name} if len(result.settings) > 1 else {}
         found += [
             {
-                "setting": setting.name,
+                "setting": result.called(setting.name),
                 "word": word,
                 "count": count,
                 "example": examples[word],

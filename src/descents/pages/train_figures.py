@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from descents.pages import figures, marks
-from descents.pages.figures import BLUE, Picture, Stored
+from descents.pages.figures import Picture, Stored
 from descents.pages.numbers import digits_of
+from descents.plots.axes import BLUE, FAINT
 from descents.runs.train_result import NetworkResult, SettingResult, VarianceSource
 from descents.statistics.metrics import metric_words
 from descents.statistics.summaries import start_means
@@ -62,13 +63,13 @@ def _distribution(run: Run) -> Figure:
     figure, (ax,) = figures.new_figure(6.8, 1.3 + 0.75 * len(names))
     figures.stacks(
         ax,
-        [figures.in_lines(name) for name in names],
+        [figures.in_lines(result.called(name)) for name in names],
         [_means(run, name) for name in names],
         [setting.metric.mean for setting in result.settings],
         [setting.metric.interval for setting in result.settings],
     )
     if result.constant is not None and _constant_is_near(run):
-        ax.axvline(result.constant, color=figures.FAINT, lw=1, ls="--")
+        ax.axvline(result.constant, color=FAINT, lw=1, ls="--")
     ax.set_xlabel(f"{metric_words(result.metric)} of a start")
     return figure
 
@@ -340,7 +341,7 @@ def _expected_best_says(run: Run) -> str:
         else ""
     )
     return (
-        f"One start of {result.best.setting} reaches {form(expected.best[0])} on average, "
+        f"One start of {result.called(result.best.setting)} reaches {form(expected.best[0])} on average, "
         f"and the best of {expected.draws[last]} reaches {form(expected.best[last])}, with "
         f"95% interval, up to half of the starts{lost}. The rows that choose the best "
         "start also score it, so the best of many starts looks somewhat too good."

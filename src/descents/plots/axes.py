@@ -134,10 +134,10 @@ def held_out_losses(
     style : mapping
         As `Axes.errorbar` takes it.
     """
-    at = np.asarray(ranks, np.float64)
+    at, finite = np.asarray(ranks, np.float64), np.isfinite(mean)
     drawn = {"color": BLUE, "fmt": "o-", "ms": 4, "lw": 1, "capsize": 3} | dict(style)
     errorbar: Callable[..., ErrorbarContainer] = ax.errorbar
-    bars = errorbar(at, mean, error, **drawn)
+    bars = errorbar(at[finite], mean[finite], error[finite], **drawn)
     ax.axhline(1.0, color=FAINT, lw=1, ls="--", label="best constants")
     ax.plot(
         at[[chosen]], mean[[chosen]], "o", color=RED, ms=9, mfc="none", label="chosen"

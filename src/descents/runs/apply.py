@@ -29,6 +29,7 @@ from descents.runs.request import Data, environment
 from descents.storage.damage import undamaged
 from descents.storage.files import read_json, write_bytes
 from descents.storage.run_folders import RESULT, RunFolder
+from descents.tables.absent import check_columns
 from descents.tables.levels import KnownLevels, coded
 from descents.tables.limits import outward
 from descents.tables.spelling import text_of
@@ -235,15 +236,8 @@ def of_model(table: Table, names: Sequence[str]) -> tuple[Table, list[str]]:
     InvalidValueError
         If the table lacks columns of the model.
     """
-    present, used = {column.name for column in table.columns}, set(names)
-    absent = [name for name in names if name not in present]
-    if absent:
-        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
-        raise InvalidValueError(
-            f"the table lacks {len(absent)} of the {counted(len(names), 'column')} that "
-            f"the model was fitted with: {', '.join(map(repr, absent[:5]))}{more}; add "
-            "them, with empty cells for unknown values"
-        )
+    used = set(names)
+    check_columns(names, {column.name for column in table.columns})
     extra = [column.name for column in table.columns if column.name not in used]
     return table.without(extra), extra
 

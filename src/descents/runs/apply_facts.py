@@ -26,10 +26,11 @@ class Arguments(TypedDict):
     """What a result says of the run of its model, and how it is repeated."""
 
     model_quote: str
+    fitted_rows: bool
     command: str
 
 
-NOT_SAID: Arguments = {"model_quote": "", "command": ""}
+NOT_SAID: Arguments = {"model_quote": "", "fitted_rows": False, "command": ""}
 
 
 def run_of_table(
@@ -68,9 +69,11 @@ def arguments(
         if name
     }
     usual = {"unseen": "error" if filled is None else "missing"}
-    quote = read_json(Path(run.model) / RESULT).get("quote", "")
+    model = read_json(Path(run.model) / RESULT)
+    quote, fitted = model.get("quote", ""), model.get("run", {})
     return {
         "model_quote": quote if isinstance(quote, str) else "",
+        "fitted_rows": bool(run.sha256) and run.sha256 == fitted.get("sha256"),
         "command": command_line(
             words, {**asdict(reading), **options}, {**defaults(Reading), **usual}
         ),

@@ -28,12 +28,14 @@ from descents.runs.apply_result import (
 from descents.runs.distributions import distribution
 from descents.runs.request import Data, environment
 from descents.runs.results import Distribution
+from descents.runs.scored_rows import UNSCORED, Scored, score_classes, score_numbers
 from descents.runs.train import MODEL
+from descents.statistics.metrics import metric_kind
 from descents.storage.damage import check_facts, undamaged
 from descents.storage.files import read_json
 from descents.storage.run_folders import RESULT
 from descents.tables.levels import Places
-from descents.tables.spelling import plain
+from descents.tables.spelling import plain, text_of
 from descents.tables.tables import Table, from_frame
 from descents.text import OneLine, counted
 from descents.validation import folder_path
@@ -107,6 +109,10 @@ class Trained(OneLine):
             raise ValueError("the network has another number of classes")
         else:
             check_facts(list[str | float | bool], self.classes, "its classes")
+            majority = self.target.get("majority")
+            check_facts(int | None, majority, "the most frequent class")
+            if majority is not None and not 0 <= majority < len(self.classes):
+                raise ValueError("the most frequent class is not one of the classes")
 
     @property
     def classes_(self) -> np.ndarray:
@@ -231,17 +237,29 @@ class Trained(OneLine):
         """
         data, strange = self.known_only(data, unseen)
         found = self.apply(data)
-        names = [feature.name for feature in self.features.features]
+        target = str(self.target["name"])
+        names = [*(feature.name for feature in self.features.features), target]
+        scored, notes = UNSCORED, list[str]()
+        if not said["fitted_rows"] and target in data.column_names:
+            scored, notes = self._scores(data.values, found[target])
+        majority = self.target.get("majority")
         result = PredictedRows(
             run=run,
-            read=list(data.notes),
-            target=self.target["name"],
+            read=[*data.notes, *notes],
+            target=target,
             not_used=[name for name in data.column_names if name not in names],
             unseen=[UnseenLevel(**one) for one in strange],
             rows=len(data.row_names),
             table_columns=self._new_columns(data.values),
             columns=list(found),
-            predicted=self._distribution(found[self.target["name"]]),
+            predicted=self._distribution(found[target]),
+            scored_rows=scored[0],
+            scores=scored[1],
+            constant=(
+                None
+                if self.classes is None or majority is None
+                else text_of(self.classes[majority])
+            ),
             environment=environment(),
             **said,
         )
@@ -265,9 +283,34 @@ class Trained(OneLine):
             numbers = ColumnModel(name, get_loss("squared"), (), "")
             return distribution(numbers, np.asarray(values, np.float64), np.zeros(0))
         levels = ColumnModel(name, get_loss("categorical"), tuple(classes), "")
-        search = Places(classes)
-        codes = np.array([search.of(value) for value in values], np.float64)
-        return distribution(levels, codes, np.zeros(0))
+        return distribution(levels, _places(values, classes), np.zeros(0))
+
+    def _scores(self, table: Table, values: Column) -> tuple[Scored, list[str]]:
+        """Return the scores of predictions on rows with a target, and notes.
+
+        Parameters
+        ----------
+        table : Table
+            The new rows, which have the target.
+        values : Column
+            The predictions.
+        """
+        column = table.column(self.target["name"])
+        if self.classes is None:
+            numbers = np.asarray(values, np.float64)
+            scored = score_numbers(column, numbers, self.target["center"])
+            if scored is not None:
+                return scored, []
+            return UNSCORED, [
+                f"{column.name}: {column.says}, and the network predicts numbers; the "
+                "predictions are not scored"
+            ]
+        codes = _places(values, self.classes).astype(np.int64)
+        majority = self.target.get("majority")
+        kind = metric_kind(str(self.result.get("metric", "")))
+        balanced = kind == "balanced_accuracy"
+        found = score_classes(column, codes, self.classes, majority, balanced=balanced)
+        return found, []
 
     def known_only(self, data: Data, unseen: str) -> tuple[Data, list[dict[str, Any]]]:
         """Return data without unseen levels, and a list of these levels.
@@ -326,6 +369,12 @@ class Trained(OneLine):
         """
         numbers: np.ndarray = np.asarray(scaled, np.float64) * self.target["spread"]
         return numbers + self.target["center"]
+
+
+def _places(values: Column, classes: Sequence[object]) -> np.ndarray:
+    """Return the positions of predicted classes in `classes`."""
+    search = Places(classes)
+    return np.array([search.of(value) for value in values], np.float64)
 
 
 def load(folder: str | Path) -> Trained:

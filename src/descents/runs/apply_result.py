@@ -12,10 +12,17 @@ from descents.storage.results import (
     OMITTED,
     SCHEMA_VERSION,
     Count,
+    Interval,
     Number,
     Result,
     SchemaVersion,
 )
+
+ROWS_OF_THE_FIT = (
+    "This is the table of the fit: the model was fitted to these rows, so that figures on "
+    "them are not out of sample."
+)
+"""What is reported of a table with the hash of that of the fit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +93,11 @@ class UseOfModel(Result):
         "What the run of the model measured of it, on held-out cells or rows of its own "
         "table.",
     ] = ""
+    fitted_rows: Annotated[
+        bool,
+        "Whether the table is that of the fit, by its hash: figures on its rows are not "
+        "out of sample.",
+    ] = False
     command: Annotated[str, "A command that repeats the run."] = ""
     environment: Environment | None = None
     schema_version: SchemaVersion = SCHEMA_VERSION
@@ -130,6 +142,22 @@ class FilledRows(UseOfModel):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PredictionScore(Result):
+    """A score of predictions on the new rows with a target, each of which counts once."""
+
+    metric: Annotated[str, ("enum", ("accuracy", "balanced_accuracy", "r2", "rmse"))]
+    value: Number
+    interval: Annotated[
+        Interval | None, "Wilson's 95% interval of an accuracy; null for others."
+    ] = None
+    constant: Annotated[
+        Number,
+        "That of the constant prediction of the fit, the most frequent class or the mean; "
+        "null if the run does not store it.",
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class PredictedRows(UseOfModel):
     """The result of `descents apply` with a network of `descents train`."""
 
@@ -137,4 +165,14 @@ class PredictedRows(UseOfModel):
     columns: Annotated[list[str], "The columns of predictions.parquet."]
     predicted: Annotated[
         Distribution | None, "How often values are predicted; null for many classes."
+    ] = None
+    scored_rows: Annotated[
+        Count, "The rows with a target, on which the predictions are scored."
+    ] = 0
+    scores: Annotated[
+        list[PredictionScore],
+        "The scores on these rows; empty without the target, and for the table of the fit.",
+    ] = field(default_factory=list)
+    constant: Annotated[
+        str | None, "The most frequent class of the fit; null for numbers."
     ] = None

@@ -42,6 +42,8 @@ from descents.tables.tables import Table
 
 WORST = 10
 """The number of the worst rows and cells in the result."""
+USELESS = 1.0
+"""A bound says nothing of a fit whose loss is above it by more than this share of it."""
 DOMINANT = 0.9
 """A column with more than this share of the best constants' loss is reported."""
 
@@ -233,9 +235,10 @@ def gap_sentence(fitted: Fitted) -> str:
         return f"The loss {size}: {reference.says}."
     if gap <= CLOSED:
         return f"The loss equals a proven bound within {max(gap, 1e-15):.1g} of it: {reference.says}."
-    return (
-        f"The loss is at most {_percent(gap)} above a proven bound: {reference.says}."
-    )
+    size = f"The loss is at most {_percent(gap)} above a proven bound:"
+    if gap > USELESS:
+        size = "No useful bound is known: the loss is far above the proven one,"
+    return f"{size} {reference.says}."
 
 
 def _percent(share: float) -> str:

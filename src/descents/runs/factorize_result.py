@@ -98,6 +98,10 @@ class HeldOutCells(Result):
     ]
     standard_error: Annotated[Number, "The standard error of `relative_error`."]
     says: Annotated[str, "The error in a sentence."]
+    rounds: Annotated[
+        Count,
+        "The number of fits, each without other cells; 0 in runs of earlier versions.",
+    ] = 0
 
 
 @dataclass(frozen=True, kw_only=True)

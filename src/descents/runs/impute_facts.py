@@ -265,6 +265,7 @@ def overall_error(fitted: Fitted, errors: Errors | None) -> HeldOutError | None:
         relative_error=whole,
         standard_error=spread,
         says=to_precision(whole, spread) if np.isfinite(whole) else "not known",
+        rounds=len(np.unique(errors.held_out.rounds)),
     )
 
 

@@ -86,6 +86,10 @@ class HeldOutError(Result):
     ]
     standard_error: Annotated[Number, "Of the relative error, by the jackknife."]
     says: str
+    rounds: Annotated[
+        Count,
+        "The number of fits, each without other cells; 0 in runs of earlier versions.",
+    ] = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from descents.runs.impute_result import (
 )
 from descents.tables.frames import short
 from descents.tables.numerals import Written
-from descents.text import counted
+from descents.text import counted, in_rounds
 
 
 def to_precision(value: float, standard_error: float | None) -> str:
@@ -109,15 +109,16 @@ def quality(overall: HeldOutError | None, filled: FilledTable, how: Fills) -> st
     standard = overall.standard_error
     sure = "not known" if standard is None else f"{standard:.1g}"
     cells = counted(overall.cells, "cell")
+    rounds = in_rounds(overall.rounds)
     if flat:
         return (
-            f"{every}, because on {cells} held out from the fit, the model is not clearly "
+            f"{every}, because on {cells} held out from the fit{rounds}, the model is not clearly "
             "better than these."
         )
     if overall.relative_error is None:
-        return f"All of {cells} held out from the fit are the constant of their column."
+        return f"All of {cells} held out from the fit{rounds} are the constant of their column."
     return (
-        f"On {cells} held out from the fit, the error is "
+        f"On {cells} held out from the fit{rounds}, the error is "
         f"{overall.says} of that of column means and most frequent "
         f"levels (mean over {counted(overall.columns, 'column')}, standard error "
         f"{sure})."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from descents.runs.factorize_result import HeldOutCells, LowRankResult
 from descents.runs.impute_result import HeldOutError, ImputationResult
-from descents.text import counted, decimals, rounded
+from descents.text import counted, decimals, in_rounds, rounded
 
 
 def quote_of_factorization(result: LowRankResult) -> str:
@@ -54,8 +54,10 @@ def _held_out(found: HeldOutCells | HeldOutError, constants: str) -> str:
     error = "not known"
     if found.standard_error is not None:
         error = f"{found.standard_error:.2g}"
+    rounds = in_rounds(found.rounds)
     return (
-        f"{counted(found.cells, 'observed cell')} that it had not seen with "
+        f"{counted(found.cells, 'observed cell')} that it had not seen"
+        f"{rounds and f' (hidden{rounds})'} with "
         f"{rounded(found.relative_error, places)} of the error of {constants} "
         f"({columns}standard error {error})"
     )

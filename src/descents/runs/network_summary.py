@@ -10,7 +10,6 @@ from typing import Any, cast
 import numpy as np
 
 from descents.errors import InvalidValueError
-from descents.networks.features import Target
 from descents.networks.fitted import Fitted
 from descents.networks.sweep_result import SweepResult, constant_loss
 from descents.optim.runs import Status
@@ -116,7 +115,7 @@ def summarized(
         warnings=warnings,
         task=given.target.task,
         why=given.target.why,
-        target=_target(given.target),
+        target=_target(given),
         rows=len(given.y),
         rows_without_target=given.without_target,
         classes=list(given.target.classes) or None,
@@ -157,9 +156,14 @@ def rerun(run: Run) -> str:
     )
 
 
-def _target(found: Target) -> TargetColumn:
+def _target(given: Prepared) -> TargetColumn:
     """Return the column that is predicted."""
-    return TargetColumn(name=found.name, center=found.center, spread=found.spread)
+    found, majority = given.target, None
+    if found.classes:
+        majority = int(np.bincount(given.y, given.weights).argmax())
+    return TargetColumn(
+        name=found.name, center=found.center, spread=found.spread, majority=majority
+    )
 
 
 def _held_out_rows(fitted: Fitted) -> list[int]:

@@ -24,6 +24,11 @@ class TargetColumn(Result):
     name: str
     center: Annotated[Number, "What is subtracted from numbers; 0 for classes."]
     spread: Annotated[Number, "What numbers are divided by; 1 for classes."]
+    majority: Annotated[
+        Count | None,
+        "The position in `classes` of the most frequent one, by the weights of the rows; "
+        "null for numbers.",
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -325,6 +330,10 @@ class NetworkResult(Result):
     best: BestStart
     environment: Environment
     seconds: Number
+
+    def called(self, setting: str) -> str:
+        """Return what a setting is called in words: a lone one differs from no other."""
+        return setting if len(self.settings) > 1 else "the network"
 
 
 @dataclass(frozen=True, kw_only=True)

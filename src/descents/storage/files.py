@@ -351,7 +351,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = of_json_text(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise RunFolderError(
             f"{_absence(path)}; give the folder of a complete run"
         ) from None
@@ -413,6 +413,12 @@ def _absence(path: Path) -> str:
     folder = path.parent
     if not os.path.exists(folder):
         return f"the folder {folder} does not exist"
+    if os.path.isfile(folder):
+        if os.path.isfile(folder.parent / path.name):
+            return (
+                f"{folder} is a file in the folder of a run, which is {folder.parent}"
+            )
+        return f"{folder} is a file, not the folder that a command wrote"
     if os.path.exists(folder / ".partial"):
         return (
             f"{folder} contains a run that was not finished, which --resume continues"

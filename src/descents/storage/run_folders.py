@@ -67,6 +67,16 @@ def _flat(value: Mapping[str, object]) -> dict[str, object]:
     return entries
 
 
+def _short(name: str, entries: Mapping[str, object]) -> str:
+    """Return an entry of an identity for a message; of a hash, the first 12 digits."""
+    value = entries.get(name)
+    return (
+        f"{value[:12]}..."
+        if name == "sha256" and isinstance(value, str) and value
+        else repr(value)
+    )
+
+
 class RunFolder:
     """The folder of one run, which is locked while this process works in it.
 
@@ -205,7 +215,7 @@ class RunFolder:
         if known != self._identity:
             old, new = _flat(known), _flat(self._identity)
             differences = [
-                f"{name} {old.get(name)!r}, not {new.get(name)!r}"
+                f"{name} {_short(name, old)}, not {_short(name, new)}"
                 for name in sorted({*old, *new})
                 if old.get(name) != new.get(name)
             ]
@@ -301,8 +311,11 @@ class RunFolder:
         trace: TracebackType | None,
     ) -> None:
         with deferred():
-            if not isinstance(error, StoppedBySignalError | KeyboardInterrupt):
-                remove_hint(self._hint)
+            stopped = isinstance(error, StoppedBySignalError | KeyboardInterrupt)
+            if not stopped and not (error is None and self.complete):
+                remove_hint(
+                    self._hint
+                )  # a complete run is named until the command ends
             kept = self.complete or self._is_kept(error)
             if kept and isinstance(error, Exception):
                 error.add_note(self._hint())
@@ -329,7 +342,8 @@ class RunFolder:
         """Return what a command that ends early leaves behind, and how to go on."""
         options = f"--resume --out {shlex.quote(str(self.path))} and the same options"
         if self.complete:
-            return f"the run in {self.path} is complete; {options} write what is left"
+            left = f"; {options} write what is left" if self._resumable else ""
+            return f"the run in {self.path} is complete{left}"
         if not self._resumable:
             return "nothing is kept"
         if self.fitted:

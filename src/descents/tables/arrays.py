@@ -13,7 +13,7 @@ import numpy as np
 
 from descents.errors import InvalidValueError
 from descents.tables.frames import reason_of, short
-from descents.tables.sizes import bytes_to_read, check_columns, check_memory, check_size
+from descents.tables.sizes import bytes_to_read, check_columns, check_size
 from descents.tables.tables import Table, from_arrow
 from descents.tables.triples import Triples, stored_once
 
@@ -103,10 +103,7 @@ def check_length(
             f"its shape is {shape}, which takes {size} bytes, but {length} follow"
         )
     what, needs = f"its shape is {shape}, which", bytes_to_read(shape, dtype.itemsize)
-    if packed is None:
-        check_memory(what, needs)
-    else:
-        check_size(what, needs, packed)
+    check_size(what, needs, length if packed is None else packed)
 
 
 def load_checked(file: BinaryIO) -> np.ndarray | NpzFile:

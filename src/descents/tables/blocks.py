@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from descents.errors import InvalidValueError
+from descents.tables.absent import check_columns
 from descents.tables.arrays import array_header
 from descents.tables.frames import reason_of
 from descents.tables.memory import size_in_bytes
@@ -135,14 +136,7 @@ class TableOnDisk:
         InvalidValueError
             If the table lacks one of them.
         """
-        absent = [name for name in names if name not in self.names]
-        if absent:
-            more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
-            raise InvalidValueError(
-                f"the table lacks {len(absent)} of the {counted(len(names), 'column')} "
-                f"that the model was fitted with: {', '.join(map(repr, absent[:5]))}"
-                f"{more}; add them, with null where a value is missing"
-            )
+        check_columns(names, self.names)
         other = copy.copy(self)
         other._reader = copy.copy(self._reader)
         other._reader.select([self._reader.names.index(name) for name in names])
