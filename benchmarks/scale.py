@@ -1,4 +1,4 @@
-"""Steps of one factorization over several processes: seconds, messages and bytes.
+"""Steps of one factorization or imputation over several processes: seconds and messages.
 
     python benchmarks/scale.py [--quick]
 
@@ -29,9 +29,12 @@ import torch
 from descents import Factorization, Stop, descend
 from descents.cells.distributed import Distributed, SharedTable
 from descents.factorization.alternating import Alternating
+from descents.marginal.em import EM
+from descents.marginal.gaussian import Marginal
 from descents.optim.collective import ALONE, Processes, joined, leave
 from descents.optim.first_order import Adam
 from descents.optim.lbfgs import LBFGS
+from descents.optim.problem import Problem
 from descents.optim.rules import UpdateRule
 from descents.tables.datasets import uci_iris
 
@@ -39,6 +42,7 @@ RULES: dict[str, UpdateRule] = {
     "alternating": Alternating(),
     "adam": Adam(0.01),
     "lbfgs": LBFGS(),
+    "em": EM(accelerate=False),
 }
 WARM = 4
 """Steps before the clock: the first ones compute what later ones know."""
@@ -59,6 +63,9 @@ class Case:
     def flops(self) -> float:
         """Additions and multiplications of a step over all processes."""
         m, n, q = self.rows, self.columns, self.rank + 1
+        if self.rule == "em":  # P d, the completed rows, and an inverse for each row
+            hidden = n * self.holes
+            return 4.0 * m * n * n + m * (2 * hidden**3 + 6 * hidden**2)
         if self.rule != "alternating":  # Z = L R', S R and S' L
             return 6.0 * m * n * q
         if self.holes:  # a Gram matrix for each row and column
@@ -69,6 +76,8 @@ class Case:
     def bytes(self) -> float:
         """What each process adds up in a step, in bytes, without penalties."""
         n, q = self.columns, self.rank + 1
+        if self.rule == "em":
+            return 8.0 * (2 + n * n + n)
         if self.rule != "alternating":
             return 8.0 * (1 + n * q)
         return 8.0 * (2 + q * q * (1 + (n if self.holes else 1)) + n * q)
@@ -95,10 +104,15 @@ def measured(case: Case, path: Path) -> dict[str, Any]:
     disturbed least.
     """
     together = joined() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ALONE
-    cells = Distributed(SharedTable(path, together), case.rank)
-    problem = Factorization(
-        cells, case.rank, offsets="columns", initialization="normal"
-    )
+    shared = SharedTable(path, together)
+    if case.rule == "em":
+        (block,) = (block for _, block in shared.blocks(shared.shape[0]))
+        problem: Problem = Marginal(block, ridge=0.01, together=together)
+    else:
+        cells = Distributed(shared, case.rank)
+        problem = Factorization(
+            cells, case.rank, offsets="columns", initialization="normal"
+        )
     rule, bound = RULES[case.rule], problem.bind(torch.arange(1))
     point = problem.points([0], 0)
     state, seconds, work = rule.init(bound, point), [], []
@@ -159,8 +173,9 @@ def main() -> None:
             print(json.dumps(found))
         return
     sizes = [1_000, 20_000] if given.quick else [1_000, 50_000, 400_000]
-    cases = [Case(rule, rows) for rule in RULES for rows in sizes]
+    cases = [Case(rule, rows) for rule in RULES if rule != "em" for rows in sizes]
     cases += [Case("alternating", rows, holes=0.3) for rows in sizes[:2]]
+    cases += [Case("em", rows, holes=0.3) for rows in sizes[:2]]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         times = {(case, p): run(case, p, folder) for case in cases for p in (1, 2)}
@@ -231,6 +246,7 @@ def predict(
         Case("alternating", 10**9, 100),
         Case("alternating", 10**9, 100, holes=0.3),
         Case("adam", 10**9, 100),
+        Case("em", 10**9, 100, holes=0.3),
     ):
         kind = case.rule, case.holes > 0
         work = case.flops / p / speeds[kind]

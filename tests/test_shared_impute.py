@@ -107,6 +107,14 @@ def test_wide_tables_and_forests_are_refused() -> None:
         fitted_by(2, table_of(300), refine=True)
 
 
+def test_an_infinite_cell_is_named_by_its_row_in_the_file(tmp_path: Path) -> None:
+    table = np.zeros((40, 2))
+    table[33, 1] = -np.inf
+    np.save(tmp_path / "t.npy", table)
+    with pytest.raises(InvalidValueError, match=r"'1' has 1 infinite value.* row 34 "):
+        in_processes(3, lambda together: read_rows(tmp_path / "t.npy", together))
+
+
 def test_messages_of_a_step_do_not_grow_with_the_rows() -> None:
     def sizes(rows: int) -> list[int]:
         generator = np.random.default_rng(0)

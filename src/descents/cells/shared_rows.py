@@ -25,6 +25,7 @@ from descents.tables.typed_columns import (
     Column,
     Extent,
     Kind,
+    check_finite,
     described,
     kind_of_text,
 )
@@ -71,6 +72,7 @@ def read_rows(
     edges = np.cumsum([0, *reader.groups[:-1]]).tolist()
     place = parts(reader.rows, together.size, edges)[together.rank]
     frame = together.attempt(_frame, reader, place)
+    together.attempt(_check_finite, frame, ignore, place.start)
     table = together.attempt(from_arrow, reader.where, frame, ignore, ())
     columns = tuple(_of_whole(column, together) for column in table.columns)
     _check_dates(columns, together)
@@ -108,6 +110,15 @@ def _frame(reader: ArrayRows | ParquetRows, place: slice) -> pyarrow.Table:
             f"{reader.where} cannot be read as Parquet ({reason_of(error)}); give a whole "
             "Parquet file"
         ) from None
+
+
+def _check_finite(frame: pyarrow.Table, ignore: Sequence[str], first: int) -> None:
+    """Raise an error that names the row in the file if a column has infinite numbers."""
+    from pyarrow import types
+
+    for field, cells in zip(frame.schema, frame.columns, strict=True):
+        if types.is_floating(field.type) and field.name not in ignore:
+            check_finite(field.name, cells.to_numpy(), first)
 
 
 def _of_whole(column: Column, together: Collective) -> Column:

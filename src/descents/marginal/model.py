@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from descents.errors import InvalidValueError
+from descents.errors import Complaints, InvalidValueError, name_of
 from descents.marginal.calibration import (
     calibrated,
     calibrated_as,
@@ -440,12 +440,19 @@ def _choices(
         sides = ["rows", "columns"]
     if not settings.held_out:
         sides = sides[:1]
-    if sample.together.size > 1 and (settings.refine or sides != ["rows"]):
-        raise InvalidValueError(
-            f"several processes share the rows, of which there are {rows} for "
-            f"{columns} features, and fit no forests; start one process if there are not "
-            "twice as many rows as features, or for refine"
+    if sample.together.size > 1:
+        complaints = Complaints()
+        complaints.require(
+            sides == ["rows"],
+            f"the table has {rows} rows and {columns} features, but several processes "
+            "share one with at least twice as many rows as features; start one process",
         )
+        complaints.require(
+            not settings.refine,
+            f"{name_of('refine')} is given, but several processes fit no forests; leave it "
+            "out, or start one process",
+        )
+        complaints.raise_any()
     found = []
     for side in sides:
         members, width = columns, rows

@@ -195,13 +195,7 @@ def as_column(
     """Return a column with its description; a column without values has kind "empty"."""
     if np.isnan(values).all():
         kind, levels, whole, written = "empty", (), False, None
-    if np.isinf(values).any():
-        infinite = np.flatnonzero(np.isinf(values))
-        raise InvalidValueError(
-            f"column {short(name)!r} has {counted(len(infinite), 'infinite value')}, the "
-            f"first in row {infinite[0] + 1} (1-based); give finite numbers, or leave the "
-            "cell empty"
-        )
+    check_finite(name, values)
     column = Column(name, kind, values, tuple(levels), whole, "", written)
     object.__setattr__(column, "says", _clause([column]))  # `replace` takes longer
     return column
@@ -210,6 +204,17 @@ def as_column(
 def described(column: Column) -> Column:
     """Return a column with its description."""
     return replace(column, says=_clause([replace(column, says="")]))
+
+
+def check_finite(name: str, values: np.ndarray, first: int = 0) -> None:
+    """Raise an error if a column has infinite numbers; `first` is the place of its first row."""
+    if np.isinf(values).any():
+        infinite = np.flatnonzero(np.isinf(values))
+        raise InvalidValueError(
+            f"column {short(name)!r} has {counted(len(infinite), 'infinite value')}, the "
+            f"first in row {first + infinite[0] + 1} (1-based); give finite numbers, or "
+            "leave the cell empty"
+        )
 
 
 # From arrow
