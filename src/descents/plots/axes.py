@@ -172,7 +172,7 @@ def differences(
     bars = errorbar(middle, places, xerr=reach, **drawn)
     ax.axvline(0.0, color=FAINT, lw=1)
     ax.set_yticks(places, [shown(name) for name in names])
-    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_ylim(max(len(names), 1) - 0.5, -0.5)
     return bars
 
 
