@@ -127,6 +127,33 @@ def test_small_files_of_huge_tables(tmp_path: Path) -> None:
         assert any(word in said for word in words.split("|")), said
 
 
+@pytest.mark.parametrize(
+    "pointers",
+    [
+        # In 32 bits, the differences of the first ones overflow and are positive.
+        [0, 1499970819, -1922671520, 171360088, 1428122572, -2059842727],
+        [0, 3, 2, 4, 5, 12],
+        [0, 3, 5, 7, 9, 13],
+        [1, 3, 5, 7, 9, 12],
+        [],
+    ],
+)
+def test_pointers_of_sparse_matrices_that_fall_or_leave_the_cells(
+    tmp_path: Path, pointers: list[int]
+) -> None:
+    path = tmp_path / "falls.npz"
+    np.savez(
+        path,
+        format=np.bytes_(b"csc"),
+        shape=np.array([6, 5]),
+        data=np.arange(12.0),
+        indices=np.arange(12, dtype=np.int32) % 6,
+        indptr=np.array(pointers, dtype=np.int32),
+    )
+    with pytest.raises(InvalidValueError, match="cannot be read as a numpy file"):
+        read(path)
+
+
 def test_sparse_matrices_of_very_many_equal_cells(tmp_path: Path) -> None:
     blocks = tmp_path / "blocks.npz"
     content: dict[str, Any] = {

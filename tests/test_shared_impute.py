@@ -43,6 +43,7 @@ def table_of(rows: int = 700, seed: int = 0) -> np.ndarray:
     table[:, 5] = (table[:, 5] > 0).astype(float) + (table[:, 5] > 1)
     hidden = generator.random(table.shape) < 0.2
     hidden[:, 1] = False
+    hidden[: rows // 3, 2] = True  # of which the first of three processes has no cell
     table[hidden] = np.nan
     return table
 

@@ -150,7 +150,8 @@ def chosen_rows(
         return rows[place] - first, place
     keys = _keys(generator, (len(observed), 1), together)[:, 0]
     rows = np.flatnonzero(observed)
-    rows = rows[np.argpartition(keys[rows], min(count, len(rows)) - 1)[:count]]
+    if len(rows) > count:
+        rows = rows[np.argpartition(keys[rows], count)[:count]]
     place, _ = _ranks(keys[rows], together)
     return rows[place < count], place[place < count]
 

@@ -186,7 +186,8 @@ def check_sparse(where: str, loaded: NpzFile, packed: int) -> None:
         If the matrix has far more rows or columns than stored cells. A model would need
         memory for each of them.
     ValueError
-        If its shape is not two whole numbers of at least 0.
+        If its shape is not two whole numbers of at least 0, or the rows of stored cells
+        do not follow each other.
     """
     check_members(loaded, loaded.files, packed)
     shape = loaded["shape"]
@@ -205,6 +206,21 @@ def check_sparse(where: str, loaded: NpzFile, packed: int) -> None:
     check_size(f"its shape is {tuple(shape.tolist())}, which", names, packed)
     cells = f"its table of {stored} stored cells"
     check_size(cells, stored * BYTES_OF_CELL, packed)
+    if "indptr" in loaded.files:
+        _check_pointers(loaded["indptr"], len(loaded["indices"]))
+
+
+def _check_pointers(pointers: np.ndarray, cells: int) -> None:
+    """Raise a ValueError if pointers into stored cells fall, or leave these.
+
+    scipy looks for falling pointers too, but in 32 bits their differences may overflow.
+    """
+    ends = pointers.astype(np.float64)
+    falls = pointers.ndim != 1 or not len(ends) or (np.diff(ends) < 0).any()
+    if falls or ends[0] != 0 or ends[-1] > cells:
+        raise ValueError(
+            "its member 'indptr' does not divide its stored cells into rows"
+        )
 
 
 def read_arrays(
