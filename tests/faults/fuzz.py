@@ -28,6 +28,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from faults.stored import alone, replace_json
+
 HERE = Path(__file__).parent
 COUNTS = HERE / "counts.json"
 FOUND = HERE / "found"
@@ -263,6 +265,11 @@ def again(cases: Any, path: Path) -> tuple[str, str]:
 
 def add(path: Path, tally: Tally, shard: str, following: int, seed: int) -> None:
     """Add counts to those in a file, and note where a shard continues."""
+    with alone(path):
+        _add(path, tally, shard, following, seed)
+
+
+def _add(path: Path, tally: Tally, shard: str, following: int, seed: int) -> None:
     stored = stored_counts(path, seed)
     for (kind, outcome), count in tally.counts.items():
         of_kind = stored["counts"].setdefault(kind, {})
@@ -273,9 +280,7 @@ def add(path: Path, tally: Tally, shard: str, following: int, seed: int) -> None
         kind: {name: found[name] for name in OUTCOMES if name in found}
         for kind, found in sorted(stored["counts"].items())
     }
-    beside = path.with_suffix(".new")
-    beside.write_text(json.dumps(stored, indent=2) + "\n")
-    os.replace(beside, path)
+    replace_json(path, stored, 2)
 
 
 def stored_counts(path: Path, seed: int | None) -> dict[str, Any]:

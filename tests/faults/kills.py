@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -33,6 +32,7 @@ import pandas as pd
 
 from descents.storage.files import read_json, read_table, read_tensors
 from descents.storage.run_folders import RESULT
+from faults.stored import alone, replace_json
 
 HERE = Path(__file__).parent
 COUNTS = HERE / "kills.json"
@@ -286,18 +286,12 @@ def _check_same(whole: Path, out: Path) -> None:
 @contextlib.contextmanager
 def counts(path: Path) -> Iterator[dict[str, Any]]:
     """Read the stored counts and write them again, while no other process does."""
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+    with alone(path):
         stored = {"seed": 0, "trials": {}, "faults": []}
         if path.exists():
             stored = json.loads(path.read_text())
         yield stored
-        fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(stored, indent=1) + "\n")
-        os.replace(fresh, path)
-    finally:
-        os.close(folder)
+        replace_json(path, stored)
 
 
 def add(path: Path, kind: str, number: int, outcome: str, fault: str) -> None:
