@@ -116,7 +116,7 @@ def test_small_files_of_huge_tables(tmp_path: Path) -> None:
         f"blocks:{array('w.npy', wide)}": "0 rows and 1000000000000 columns",
         f"blocks:{array('t.npy', tall)}": "0 columns",
         array("int8.npy", "(1, 2000000)", "|i1", bytes(2 * 10**6)): "more than 100000",
-        array("void.npy", "(1000000000000, 3)", "|V0"): "more than the memory",
+        array("void.npy", "(1000000000000, 3)", "|V0"): "but the file has only",
         sparse_file(tmp_path / "rows.npz", 10**12, 3, 3): "1000000000000 rows",
         sparse_file(tmp_path / "blank.npz", 9 * 10**7, 2, 10**5): "64 KB|takes 5.8 GB",
         bomb: "takes 7.2 GB, but the file has only",

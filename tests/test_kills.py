@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from faults import fuzz
 from faults.kills import (
-    BEGIN,
     COUNTS,
-    DOCUMENT,
-    END,
     KINDS,
     SHARED,
     Place,
@@ -20,6 +18,7 @@ from faults.kills import (
     table_of,
     tried,
 )
+from faults.stored import in_document
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +52,9 @@ def test_counts_are_added_up(tmp_path: Path) -> None:
 
 
 def test_the_document_has_the_stored_counts() -> None:
-    text = DOCUMENT.read_text(encoding="utf-8")
-    table = text.partition(BEGIN)[2].partition(END)[0].strip()
-    assert table == table_of(json.loads(COUNTS.read_text()))
+    assert in_document("kills") == table_of(json.loads(COUNTS.read_text()))
+    stored = json.loads(fuzz.COUNTS.read_text())
+    assert in_document("inputs") == fuzz.table_of(stored)
+    assert stored["inputs"] == sum(
+        sum(counts.values()) for counts in stored["counts"].values()
+    )

@@ -357,6 +357,22 @@ def test_dates_are_refused_by_all(tmp_path: Path, how: str) -> None:
     }
 
 
+def test_numbers_that_look_like_dates_in_one_process_are_numbers(
+    tmp_path: Path,
+) -> None:
+    days = pd.date_range("2021-01-01", periods=60).strftime("%Y%m%d").astype(int)
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": [*days, *generator.integers(1, 9, 60)]})
+    frame["b"] = generator.normal(size=120)
+    frame.loc[::9, "b"] = np.nan
+    path = tmp_path / "t.parquet"
+    frame.to_parquet(path)
+    one = impute(Reading().read(str(path)), Options(), RUN)
+    for found in imputed_by(2, path, tmp_path / "filled.parquet"):
+        assert_alike(plain(one.result), plain(found.result))
+        assert [column.kind for column in found.result.columns] == ["numbers"] * 2
+
+
 def test_more_processes_than_rows(tmp_path: Path) -> None:
     np.save(tmp_path / "t.npy", np.ones((2, 2)))
     with pytest.raises(InvalidValueError, match="2 rows, which 3 processes cannot"):

@@ -28,7 +28,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from faults.stored import alone, replace_json
+from faults.stored import alone, replace_json, write_document
 
 HERE = Path(__file__).parent
 COUNTS = HERE / "counts.json"
@@ -40,6 +40,15 @@ LONGEST_WAIT = 120
 """Seconds after which an input that uses no processor counts as a timeout."""
 FAULTS = ("traceback", "wrong value", "wrong message", "timeout", "memory", "abort")
 OUTCOMES = ("read", "refused", *FAULTS)
+KINDS = {
+    "csv": "CSV",
+    "tsv": "TSV",
+    "csv.gz": "CSV in gzip",
+    "npy": "`.npy`",
+    "npz": "`.npz`, dense and sparse",
+    "parquet": "Parquet",
+}
+"""How the document calls the tables; all other kinds are stored runs."""
 
 
 @dataclass
@@ -301,6 +310,32 @@ def stored_counts(path: Path, seed: int | None) -> dict[str, Any]:
     return stored
 
 
+def table_of(stored: dict[str, Any]) -> str:
+    """Return the counts as a table in Markdown."""
+    lines = [
+        "| inputs | read | refused in a sentence | traceback, wrong value, timeout, "
+        "memory, abort |",
+        "| --- | --- | --- | --- |",
+    ]
+    total = Counter[str]()
+    of_runs = Counter[str]()
+    for kind, counts in stored["counts"].items():
+        if kind not in KINDS:
+            of_runs.update(counts)
+    rows = {
+        name: Counter(stored["counts"].get(kind, {})) for kind, name in KINDS.items()
+    }
+    for name, counts in {**rows, "stored runs and models": of_runs}.items():
+        total.update(counts)
+        lines.append(_row(name, counts))
+    return "\n".join([*lines, _row("all", total)])
+
+
+def _row(name: str, counts: Counter[str]) -> str:
+    numbers = counts["read"], counts["refused"], sum(counts[one] for one in FAULTS)
+    return f"| {name} | {' | '.join(f'{number:,}' for number in numbers)} |"
+
+
 def fuzz(
     cases: Any, seed: int, numbers: range, seconds: float, after: Any = None
 ) -> Tally:
@@ -375,6 +410,8 @@ def main() -> int:
                 )
 
         tally = fuzz(cases, seed, numbers, given.seconds, after)
+        if given.counts == COUNTS:
+            write_document("inputs", table_of(stored_counts(COUNTS, seed)))
         rate = tally.inputs / (time.monotonic() - begun)
         print(f"{tally.inputs} inputs, {rate:.0f} a second, {tally.faults} faults")
         return int(tally.faults > 0)

@@ -32,12 +32,10 @@ import pandas as pd
 
 from descents.storage.files import read_json, read_table, read_tensors
 from descents.storage.run_folders import RESULT
-from faults.stored import alone, replace_json
+from faults.stored import alone, replace_json, write_document
 
 HERE = Path(__file__).parent
 COUNTS = HERE / "kills.json"
-DOCUMENT = HERE.parents[1] / "docs" / "reliability.md"
-BEGIN, END = "<!-- kills -->", "<!-- end of kills -->"
 SHARED = Path("/dev/shm")
 MARK = "DESCENTS_TRIAL"
 GONE = 10.0
@@ -317,16 +315,6 @@ def table_of(stored: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write_document(stored: dict[str, Any], path: Path = DOCUMENT) -> None:
-    """Write the table of counts into the document, between its marks."""
-    text = path.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(
-        f"{before}{BEGIN}\n{table_of(stored)}\n{END}{after}", encoding="utf-8"
-    )
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run trials until all are there, or the time is up; return 1 if one found a fault."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -361,7 +349,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{kind}, {number}: {outcome} {fault}", flush=True)
     if not given.no_document:
         with counts(given.counts) as stored:
-            write_document(stored)
+            write_document("kills", table_of(stored))
     return 1 if faults else 0
 
 

@@ -1,4 +1,4 @@
-"""Counts in files that several processes write."""
+"""Counts in files that several processes write, and their tables in the document."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
 
 
 @contextlib.contextmanager
@@ -27,3 +29,25 @@ def replace_json(path: Path, content: dict[str, Any], indent: int = 1) -> None:
     beside = path.with_suffix(".new")
     beside.write_text(json.dumps(content, indent=indent) + "\n")
     os.replace(beside, path)
+
+
+def marks(name: str) -> tuple[str, str]:
+    """Return the lines of the document between which a table stands."""
+    return f"<!-- {name} -->", f"<!-- end of {name} -->"
+
+
+def in_document(name: str, path: Path = DOCUMENT) -> str:
+    """Return the table that stands between two marks of the document."""
+    begin, end = marks(name)
+    return (
+        path.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0].strip()
+    )
+
+
+def write_document(name: str, table: str, path: Path = DOCUMENT) -> None:
+    """Write a table into the document, between its marks."""
+    begin, end = marks(name)
+    text = path.read_text(encoding="utf-8")
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    path.write_text(f"{before}{begin}\n{table}\n{end}{after}", encoding="utf-8")

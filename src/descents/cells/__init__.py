@@ -2,7 +2,8 @@
 
 `columns` chooses a loss for each column, `observed` finds the observed cells, and
 `complete`, `dense`, `sparse` and `streamed` are their layouts: complete, with missing
-cells, sparse, or on disk. `intake` takes arrays and data frames from callers, `encoding`
+cells, sparse, or on disk. `distributed` and `shared_rows` are the rows that one of several
+processes has. `intake` takes arrays and data frames from callers, `encoding`
 and `filling` convert columns to codes and back.
 """
 

@@ -147,7 +147,7 @@ def _of_whole(column: Column, together: Collective) -> Column:
 def _with_all_levels(column: Column, ordered: bool, together: Collective) -> Column:
     """Return a category or text with the levels that occur in the rows of any process.
 
-    Of text with very many values only some are known, enough to tell that it is no
+    Of text with very many values only some are known, enough to tell that it is not a
     category.
     """
     parts = together.each(column.levels[: MOST_CLASSES + 1])

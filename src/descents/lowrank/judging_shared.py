@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from descents.cells.distributed import Distributed
+from descents.lowrank import descending
 from descents.lowrank.choosing import penalty_taken
-from descents.lowrank.descending import descended
 from descents.lowrank.fitted import Fitted
 from descents.lowrank.judged import Judged
 from descents.lowrank.judging import ENOUGH_TO_JUDGE, Part, Unseen, concluded
@@ -94,7 +94,9 @@ def _predicted(
     penalty = penalty_taken(settings, fit.selection)
     problem, _ = problem_of(data, settings, table.dtype, fit.problem.rank, penalty)
     quiet = RunControl(seconds=control.seconds)
-    runs = descended(problem, settings.step(problem), settings, fit.seed, quiet)
+    runs = descending.descended(
+        problem, settings.step(problem), settings, fit.seed, quiet
+    )
     twin = Predictor.of(fit.models, problem, runs, settings.combine)
     cells = twin.problem.cells
     assert isinstance(cells, Distributed)  # noqa: S101

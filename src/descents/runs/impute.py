@@ -133,7 +133,8 @@ def impute(
     """
     begun = time.perf_counter()
     tell = progress or (lambda part, share: None)
-    table = with_dates(table_of(data))
+    # A table that processes share has none: `read_rows` refuses them.
+    table = table_of(data) if together.size > 1 else with_dates(table_of(data))
     dates = table.notes[len(table_of(data).notes) :]
     filling = _fitted(table, options, tell, together)
     errors, intervals = Errors.of(filling.model.fitted), intervals_of(filling)
