@@ -423,3 +423,16 @@ def test_a_command_within_a_program_ends_only_its_own_processes(
         for process in (before, *own):
             process.kill()
             process.wait()
+
+
+def test_ctrl_c_does_not_reach_a_process_that_starts(tmp_path: Path) -> None:
+    code = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    command = [sys.executable, "-c", code]
+    before = subprocess.run(command, capture_output=True, text=True, check=True)
+    with signals.unreached_by_interrupts():
+        inside = subprocess.run(command, capture_output=True, text=True, check=True)
+    after = subprocess.run(command, capture_output=True, text=True, check=True)
+    answers = [one.stdout.strip() for one in (before, inside, after)]
+    assert answers == ["False", "True", "False"]
+    with pytest.raises(KeyboardInterrupt), signals.unreached_by_interrupts():
+        os.kill(os.getpid(), signal.SIGINT)

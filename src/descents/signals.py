@@ -189,6 +189,23 @@ def deferred() -> Iterator[None]:
             signal.raise_signal(number)
 
 
+@contextlib.contextmanager
+def unreached_by_interrupts() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach: this process ends them.
+
+    A terminal sends it to all processes of a command, and one that is about to start would
+    print a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
 _spared: set[int] = set()
 """The processes that a program had started before it ran a command."""
 

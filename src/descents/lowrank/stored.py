@@ -22,6 +22,7 @@ from descents.lowrank.selection import Selection, SelectionFacts
 from descents.lowrank.settings import Settings
 from descents.lowrank.table import Header
 from descents.optim.runs import RunFacts, Runs
+from descents.storage.damage import check_distinct
 from descents.storage.values import of_typed, typed
 
 FORMER = {"steps": "solver", "folds": "cv"}
@@ -157,6 +158,7 @@ def _plain_settings(fit: Fitted) -> dict[str, Any]:
 def restored(arrays: Arrays, facts: FitFacts) -> Fitted:
     """Return the fit that `stored` gave; it knows the columns, but not the table."""
     models = [ColumnModel.restored(column) for column in facts["columns"]]
+    check_distinct(model.name for model in models)
     if "units" in arrays:
         arrays = _standardized(arrays, models)
     runs = Runs.restored(arrays, facts["runs"])

@@ -12,7 +12,12 @@ import torch
 from descents.cells.columns import ColumnModel
 from descents.errors import RunFolderError
 from descents.marginal.draws import with_gaussian
-from descents.marginal.features import Features, LevelFeatures, NumberFeatures
+from descents.marginal.features import (
+    Features,
+    LevelFeatures,
+    NumberFeatures,
+    levels_of,
+)
 from descents.marginal.forests import Forest
 from descents.marginal.held_out import ColumnScore, HeldOut
 from descents.marginal.model import Fitted
@@ -22,7 +27,7 @@ from descents.marginal.settings import Setting
 from descents.marginal.tables import PassedColumn, TableModel
 from descents.marginal.wide import ColumnsModel
 from descents.optim.runs import RunFacts, Runs
-from descents.storage.damage import check_facts
+from descents.storage.damage import check_distinct, check_facts
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -170,6 +175,10 @@ def restored(
         arrays["constant"].astype(bool),
     )
     models = tuple(ColumnModel.restored(one) for one in facts["columns"])
+    check_distinct(model.name for model in models)
+    counts = [len(model.levels) for model in models]
+    if not counts == levels_of(features).tolist() == fitted.levels.tolist():
+        raise ValueError("columns have other levels than their features")
     passed = tuple(PassedColumn(**one) for one in facts["passed"])
     for gaussian in gaussians:  # fails here if arrays do not belong together
         with_gaussian(fitted, gaussian).predicted(np.full((1, len(columns)), np.nan))

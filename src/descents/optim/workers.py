@@ -19,7 +19,7 @@ from descents.optim.chunk import Watch
 from descents.optim.executors import Workers, from_executor
 from descents.optim.runs import Runs
 from descents.optim.stopping import Stop
-from descents.signals import begin_tracker, exit_with
+from descents.signals import begin_tracker, exit_with, unreached_by_interrupts
 
 SIGNALLED = 0.5
 """The seconds after the loss of a process in which this one may get the same signal."""
@@ -182,10 +182,12 @@ def _from_processes(
         initializer=exit_with,
         initargs=(os.getpid(),),
     ):
-        finished = Parallel(return_as="generator_unordered", pre_dispatch="all")(
-            delayed(work.computed)(chunk, deadline) for chunk in chunks
-        )
+        finished: Generator[Runs, None, None] | None = None
         try:
+            with unreached_by_interrupts():
+                finished = Parallel(
+                    return_as="generator_unordered", pre_dispatch="all"
+                )(delayed(work.computed)(chunk, deadline) for chunk in chunks)
             # Not `yield from`, which would close `finished` with a warning.
             for runs in finished:  # noqa: UP028
                 yield runs
@@ -193,7 +195,8 @@ def _from_processes(
         finally:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # tasks are cancelled on purpose
-                finished.close()
+                if finished is not None:
+                    finished.close()
 
 
 def _without_cancelled(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NotRequired, Required
@@ -62,6 +62,23 @@ def brief(error: BaseException) -> str:
     lines = str(error).splitlines()
     text = f": {lines[0][:120]}" if lines else ""
     return f"{type(error).__name__}{text}"
+
+
+def check_distinct(names: Iterable[str]) -> None:
+    """Raise a ValueError if a name of a stored column occurs twice.
+
+    Examples
+    --------
+    >>> check_distinct(["a", "b", "a"])
+    Traceback (most recent call last):
+    ...
+    ValueError: two columns have the name 'a'
+    """
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"two columns have the name {name!r}")
+        seen.add(name)
 
 
 def check_facts(kind: object, value: object, name: str = "its content") -> None:
