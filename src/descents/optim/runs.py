@@ -359,7 +359,11 @@ class Runs:
         """
         check_facts(RunFacts, facts)
         groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in _GROUPS}
-        for key in [key for key in facts.get("order", arrays) if "/" in key]:
+        stored = [key for key in arrays if key.partition("/")[0] in groups]
+        order = [key for key in facts.get("order", stored) if "/" in key]
+        if sorted(order) != sorted(stored):
+            raise ValueError(f"its order of arrays is {order}, but it has {stored}")
+        for key in order:
             group, name = key.split("/", 1)
             groups[group][name] = arrays[key]
         per_start = {name: arrays[name] for name in _ARRAYS}
