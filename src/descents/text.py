@@ -259,13 +259,21 @@ class OneLine:
         named: tuple[dataclasses.Field[object], ...] = ()
         if dataclasses.is_dataclass(self):
             named = dataclasses.fields(self)
-        parts = [f"{f.name}={_brief(getattr(self, f.name))}" for f in named if f.repr]
+        parts = [
+            f"{f.name}={shortened(getattr(self, f.name))}" for f in named if f.repr
+        ]
         text = f"{type(self).__name__}({', '.join(parts)})"
         return text if len(text) <= LONGEST_LINE else f"{text[: LONGEST_LINE - 5]} ...)"
 
 
-def _brief(value: object) -> str:
-    """Return a value as one short text."""
+def shortened(value: object) -> str:
+    """Return a value as one short text, for messages and summaries.
+
+    Examples
+    --------
+    >>> len(shortened("a" * 1000)) < 100, shortened(3), shortened([0] * 9)
+    (True, '3', 'list of 9')
+    """
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple) and shape:
         return f"array of shape {tuple(map(int, shape))}"

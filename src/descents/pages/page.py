@@ -29,7 +29,7 @@ from descents.storage.damage import undamaged
 from descents.storage.files import read_json, read_table, read_tensors, write_bytes
 from descents.storage.results import Result, read_result
 from descents.storage.run_folders import RESULT, ROWS, TENSORS
-from descents.text import counted, decimals_of, rounded, small, visible
+from descents.text import counted, decimals_of, rounded, shortened, small, visible
 
 PAGE = "report.html"
 
@@ -130,7 +130,7 @@ def read_run(folder: Path) -> Stored[RunResult]:
     if not isinstance(command, str) or command not in COMMANDS:
         commands = " or ".join(f"'descents {name}'" for name in COMMANDS)
         raise RunFolderError(
-            f"{folder} contains a run of {command!r}; give the folder of a run that has a "
+            f"{folder} contains a run of {shortened(command)}; give the folder of a run that has a "
             f"page: of {commands}"
         )
     result = read_result(kind_of(command).type_of(stored), path)

@@ -22,7 +22,7 @@ from descents.runs.train import MODEL
 from descents.storage.damage import undamaged
 from descents.storage.files import read_json, read_table, read_tensors
 from descents.storage.run_folders import RESULT, ROWS, TENSORS
-from descents.text import OneLine, joined
+from descents.text import OneLine, joined, shortened
 from descents.validation import folder_path
 
 Facts = Mapping[str, Any]
@@ -106,7 +106,7 @@ def _no_model(place: Path, result: Facts, command: str | None) -> str:
     if command == "apply":
         return (
             f"{place} contains a run of 'descents apply', which stores no model; load the "
-            f"run whose model it used, {result['run'].get('model')}"
+            f"run whose model it used, {shortened(result['run'].get('model'))}"
         )
     if "probability_of_improvement" in result:
         runs = joined(list(dict.fromkeys(result["runs"])))
@@ -114,7 +114,8 @@ def _no_model(place: Path, result: Facts, command: str | None) -> str:
             f"{place} contains the result of 'descents compare', which has no model; load "
             f"the runs that it compared, {runs}"
         )
-    what = f"a run of 'descents {command}', which stores no model"
+    name = shortened(f"descents {command}")
+    what = f"a run of {name}, which stores no model"
     return (
         f"{place} contains {what if command else 'no run of descents'}; give the folder of "
         "a run of 'descents factorize', 'descents impute', 'descents train' or 'descents "

@@ -25,7 +25,7 @@ from descents.storage.results import Count, Number, Result
 from descents.storage.run_folders import RESULT, ROWS
 from descents.storage.values import plain
 from descents.tables.sources import TableSource
-from descents.text import counted, joined
+from descents.text import counted, joined, shortened
 from descents.validation import folder_path
 
 TOLERANCES = {"factorize": 1e-6, "impute": 1e-6, "train": 0.02, "reproduce": 0.02}
@@ -112,7 +112,7 @@ def verify(
     command = identity.get("command") if isinstance(identity, dict) else None
     if not isinstance(identity, dict) or command not in TOLERANCES:
         raise NotVerifiableError(
-            f"{folder} contains a run of {command!r}; give the folder of a run of "
+            f"{folder} contains a run of {shortened(command)}; give the folder of a run of "
             "'descents factorize', 'impute', 'train' or 'reproduce'"
         )
     before = read_table(folder / ROWS)

@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar
 from descents.errors import RunFolderError
 from descents.storage.files import read_json
 from descents.storage.values import plain
-from descents.text import OneLine
+from descents.text import OneLine, shortened
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _TYPES: dict[type, str] = {
@@ -93,7 +93,7 @@ def read_result(kind: type[R], path: Path) -> R:
     version = value.get("schema_version", 1)
     if version not in range(1, SCHEMA_VERSION + 1):
         raise RunFolderError(
-            f"{path} has the schema version {repr(version)[:40]}, and this version of descents reads "
+            f"{path} has the schema version {shortened(version)}, and this version of descents reads "
             f"those up to {SCHEMA_VERSION}; open it with the version that wrote it"
         )
     try:
