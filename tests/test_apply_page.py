@@ -201,7 +201,7 @@ def test_rows_of_the_fit_are_named(
     words = ["apply", f"{applied}/{kind}-run", f"{applied}/{table}"]
     words += [f"{tmp_path}/filled.csv"] if kind == "impute" else []
     assert main([*words, "--out", f"{tmp_path}/out"]) == 0
-    says = "This is the table of the fit: the model was fitted to these rows"
+    says = "This is the table of the fit: the model was fitted to rows of it"
     assert says in capsys.readouterr().out
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["fitted_rows"]

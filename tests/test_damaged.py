@@ -141,7 +141,7 @@ SPARSE: dict[str, Any] = {
         ({"shape": np.array([3, 3, 3])}, "'shape' is"),
         ({"shape": np.array([3, 2])}, "indices must be < 2"),
         ({"shape": b"hello"}, "'shape.npy'"),
-        ({"indptr": np.array([0, 2, 1, 3])}, "non-decreasing"),
+        ({"indptr": np.array([0, 2, 1, 3])}, "does not divide"),
         ({"indices": np.array([0, -1, 2])}, "numpy file"),
         ({"format": np.array(b"xyz")}, "numpy file"),
         ({"data": np.ones(3) * 1j}, "real numbers"),

@@ -176,8 +176,9 @@ def restored(
     )
     models = tuple(ColumnModel.restored(one) for one in facts["columns"])
     check_distinct(model.name for model in models)
-    counts = [len(model.levels) for model in models]
-    if not counts == levels_of(features).tolist() == fitted.levels.tolist():
+    counts = levels_of(features).tolist()
+    named = [len(model.levels) for model in models] or counts  # a model of an array
+    if not named == counts == fitted.levels.tolist():
         raise ValueError("columns have other levels than their features")
     passed = tuple(PassedColumn(**one) for one in facts["passed"])
     for gaussian in gaussians:  # fails here if arrays do not belong together

@@ -153,7 +153,7 @@ class Processes(Collective):
         except RuntimeError as error:
             raise LostProcessError(
                 f"process {self.rank} has lost another one of {self.size}, which was killed "
-                "or has failed; start all of them again"
+                "or has failed, so that all must be started again"
             ) from error
 
     def _reduced(self, message: torch.Tensor, how: object) -> torch.Tensor:

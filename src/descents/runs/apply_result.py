@@ -19,8 +19,8 @@ from descents.storage.results import (
 )
 
 ROWS_OF_THE_FIT = (
-    "This is the table of the fit: the model was fitted to these rows, so that figures on "
-    "them are not out of sample."
+    "This is the table of the fit: the model was fitted to rows of it, so that figures on "
+    "them would not be out of sample; none are given."
 )
 """What is reported of a table with the hash of that of the fit."""
 

@@ -101,12 +101,16 @@ def _of_folder(folder: Path) -> object:
     raise InvalidValueError(_no_model(folder, result, command))
 
 
+LONGEST_PATH = 500
+"""More characters of a stored path are not repeated in a message."""
+
+
 def _no_model(place: Path, result: Facts, command: str | None) -> str:
     """Return the message that a path has no model, and which path to load instead."""
     if command == "apply":
         return (
             f"{place} contains a run of 'descents apply', which stores no model; load the "
-            f"run whose model it used, {shortened(result['run'].get('model'))}"
+            f"run whose model it used, {str(result['run'].get('model'))[:LONGEST_PATH]}"
         )
     if "probability_of_improvement" in result:
         runs = joined(list(dict.fromkeys(result["runs"])))
