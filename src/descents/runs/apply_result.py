@@ -20,7 +20,7 @@ from descents.storage.results import (
 
 ROWS_OF_THE_FIT = (
     "This is the table of the fit: the model was fitted to rows of it, so that figures on "
-    "them would not be out of sample; none are given."
+    "them would not be out of sample, and are not given."
 )
 """What is reported of a table with the hash of that of the fit."""
 
