@@ -17,7 +17,7 @@ from descents.optim.collective import Collective, parts
 from descents.tables.arrays import columns_of_array
 from descents.tables.blocks import opened
 from descents.tables.calendar import LEAST, are_dates
-from descents.tables.frames import reason_of, short
+from descents.tables.frames import short
 from descents.tables.row_readers import ArrayRows, ParquetRows
 from descents.tables.sizes import enough_memory
 from descents.tables.tables import Table, from_arrow, known_names
@@ -81,35 +81,14 @@ def read_rows(
 
 def _frame(reader: ArrayRows | ParquetRows, place: slice) -> pyarrow.Table:
     """Return all columns of some rows, with the types of the file."""
-    import pyarrow
-    import pyarrow.parquet
-
-    first, count = place.start, place.stop - place.start
-    if not isinstance(reader, ParquetRows):
-        reader.select(list(range(reader.columns)))
-        reader.first, reader.rows = first, count
-        with enough_memory(reader.where):
-            (block,) = reader.read(count, reader.dtype)
-        return columns_of_array(block)
-    ends = np.cumsum([0, *reader.groups])
-    groups = np.flatnonzero((ends[:-1] < place.stop) & (ends[1:] > first)).tolist()
-    try:
-        # pyarrow opens no path that is not UTF-8, so Python opens the file.
-        with (
-            reader.path.open("rb") as stream,
-            pyarrow.parquet.ParquetFile(stream) as file,
-        ):
-            frame = file.read_row_groups(groups)
-        frame = frame.slice(first - int(ends[groups[0]]), count)
-        frame.validate(full=True)
-        return frame
-    except MemoryError:
-        raise
-    except (OSError, ValueError, LookupError, pyarrow.ArrowException) as error:
-        raise InvalidValueError(
-            f"{reader.where} cannot be read as Parquet ({reason_of(error)}); give a whole "
-            "Parquet file"
-        ) from None
+    if isinstance(reader, ParquetRows):
+        return reader.frame(place)
+    count = place.stop - place.start
+    reader.select(list(range(reader.columns)))
+    reader.first, reader.rows = place.start, count
+    with enough_memory(reader.where):
+        (block,) = reader.read(count, reader.dtype)
+    return columns_of_array(block)
 
 
 def _check_finite(frame: pyarrow.Table, ignore: Sequence[str], first: int) -> None:

@@ -141,10 +141,8 @@ class Marginal(Problem):
         seen = ~np.isnan(features)
         share = np.ones(self.rows) if weights is None else np.asarray(weights)
         # Sums over rows are those of all processes.
-        self.together, own = (
-            together,
-            np.array([self.patterns.weight, self.patterns.cells]),
-        )
+        self.together = together
+        own = np.array([self.patterns.weight, self.patterns.cells])
         counts, sums, own = together.sum_arrays(
             share @ seen, share @ np.where(seen, features, 0), own
         )

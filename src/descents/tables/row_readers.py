@@ -166,6 +166,25 @@ class ParquetRows:
                 raise self._damaged(error) from None
             yield file
 
+    def frame(self, place: slice) -> pyarrow.Table:
+        """Return some rows with all columns, as the file has them."""
+        import pyarrow
+
+        ends = np.cumsum([0, *self.groups])
+        here = (ends[:-1] < place.stop) & (ends[1:] > place.start)
+        groups = np.flatnonzero(here).tolist()
+        try:
+            with self._file() as file:
+                frame = file.read_row_groups(groups)
+            first = place.start - int(ends[groups[0]])
+            frame = frame.slice(first, place.stop - place.start)
+            frame.validate(full=True)
+            return frame
+        except (InvalidValueError, MemoryError):
+            raise
+        except (OSError, ValueError, LookupError, pyarrow.ArrowException) as error:
+            raise self._damaged(error) from None
+
     def select(self, columns: list[int]) -> None:
         """Read these columns from now on."""
         from pyarrow import types
